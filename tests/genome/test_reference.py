@@ -1,0 +1,253 @@
+"""ReferenceGenome and prepare_reference."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import pysam
+import pytest
+
+from dnagrinder.errors import BuildMismatchError, InputError
+from dnagrinder.genome import reference as module
+from dnagrinder.genome.files import compression
+from dnagrinder.genome.reference import Contig, ReferenceGenome, prepare_reference
+from genome.conftest import SEQUENCES, fasta_text
+
+
+def bgzip(path: Path, out: Path) -> Path:
+    with pysam.BGZFile(str(out), "w", None) as packed:
+        packed.write(path.read_bytes())
+    return out
+
+
+def test_contigs_lengths_and_bases(genome: ReferenceGenome) -> None:
+    assert genome.contigs == tuple(Contig(name, len(bases)) for name, bases in SEQUENCES.items())
+    for name, bases in SEQUENCES.items():
+        assert genome.length(name) == len(bases)
+        assert genome.fetch(name, 0, len(bases)) == bases
+    assert genome.fetch("c1", 8, 13) == "TTGGG"
+    assert genome.fetch("c1", 5, 5) == ""
+
+
+@pytest.mark.parametrize(("start", "end"), [(-1, 3), (0, 58), (5, 4), (57, 58)])
+def test_fetch_outside_the_contig_is_refused(genome: ReferenceGenome, start: int, end: int) -> None:
+    with pytest.raises(InputError, match="outside the contig's 57 bases"):
+        genome.fetch("c1", start, end)
+
+
+def test_unknown_contig_is_refused(genome: ReferenceGenome) -> None:
+    with pytest.raises(InputError, match=r"'zz' is not in reference small\.fa"):
+        genome.fetch("zz", 0, 1)
+
+
+@pytest.mark.parametrize("slice_bases", [1, 7, 64])
+def test_slices_join_without_seam(small_fasta: Path, monkeypatch: pytest.MonkeyPatch, slice_bases: int) -> None:
+    monkeypatch.setattr(module, "_SLICE", slice_bases)
+    with ReferenceGenome.open(small_fasta) as genome:
+        for start, end in [(0, 57), (6, 8), (7, 14), (13, 15), (56, 57), (0, 1)]:
+            assert genome.fetch("c1", start, end) == SEQUENCES["c1"][start:end]
+        assert genome.fetch("c2", 0, 1302) == SEQUENCES["c2"]
+
+
+def test_soft_mask_is_kept_and_hidden(tmp_path: Path) -> None:
+    path = tmp_path / "masked.fa"
+    path.write_text(">a\nACgtnNac\n")
+    with ReferenceGenome.open(path) as genome:
+        assert genome.fetch("a", 0, 8) == "ACGTNNAC"
+        assert genome.fetch_masked("a", 1, 7) == "CgtnNa"
+
+
+@pytest.mark.parametrize(
+    ("own", "asked", "found"),
+    [
+        ("chr1", "1", "chr1"),
+        ("1", "chr1", "1"),
+        ("chrM", "MT", "chrM"),
+        ("chrM", "M", "chrM"),
+        ("MT", "chrM", "MT"),
+        ("M", "MT", "M"),
+        ("HLA-A", "chrHLA-A", "HLA-A"),
+        ("chr1", "chr2", None),
+        ("chr1", "11", None),
+    ],
+)
+def test_aliases(tmp_path: Path, own: str, asked: str, found: str | None) -> None:
+    path = tmp_path / "a.fa"
+    path.write_text(f">{own} description\nACGT\n")
+    with ReferenceGenome.open(path) as genome:
+        assert genome.resolve(asked) == found
+
+
+def test_own_name_wins_over_alias(tmp_path: Path) -> None:
+    path = tmp_path / "both.fa"
+    path.write_text(">chr1\nACGT\n>1\nGG\n")
+    with ReferenceGenome.open(path) as genome:
+        assert genome.resolve("1") == "1"
+        assert genome.resolve("chr1") == "chr1"
+
+
+def test_digest_is_that_of_the_bases_alone(tmp_path: Path) -> None:
+    expected = hashlib.sha256(b">a\nACGTACGTNN\n>b\nTTT\n").hexdigest()
+    (tmp_path / "one.fa").write_text(">a one\nACGTacgtNN\n>b\nTTT\n")
+    (tmp_path / "two.fa").write_text(">a\nACGT\nACGT\nNN\n>b\nTTT\n")
+    bgzip(tmp_path / "two.fa", tmp_path / "three.fa.gz")
+    for name in ("one.fa", "two.fa", "three.fa.gz"):
+        with ReferenceGenome.open(tmp_path / name) as genome:
+            assert genome.digest() == expected
+    (tmp_path / "other.fa").write_text(">a\nACGTACGTNN\n>b\nTTA\n")
+    with ReferenceGenome.open(tmp_path / "other.fa") as genome:
+        assert genome.digest() != expected
+
+
+def test_digest_is_remembered_for_the_unchanged_file_only(
+    small_fasta: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ReferenceGenome.open(small_fasta) as genome:
+        first = genome.digest()
+    assert len(list(own_cache.rglob("*.digest.json"))) == 1
+    with monkeypatch.context() as patched, ReferenceGenome.open(small_fasta) as genome:
+        patched.setattr(ReferenceGenome, "_canonical_text", lambda _: pytest.fail("computed again"))
+        assert genome.digest() == first
+    changed = small_fasta.read_text().replace("TTGGG", "TTGGA", 1)
+    small_fasta.write_text(changed)
+    os.utime(small_fasta, ns=(1, 1))
+    with ReferenceGenome.open(small_fasta) as genome:
+        assert genome.digest() != first
+
+
+def test_digest_survives_an_unwritable_cache(small_fasta: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with ReferenceGenome.open(small_fasta) as genome:
+        assert len(genome.digest()) == 64
+
+
+def test_missing_index_is_made_beside_the_file(small_fasta: Path) -> None:
+    ReferenceGenome.open(small_fasta).close()
+    assert Path(f"{small_fasta}.fai").read_text().startswith("c1\t57\t4\t57\t58")
+    assert not Path(f"{small_fasta}.gzi").exists()
+    packed = bgzip(small_fasta, small_fasta.with_name("packed.fa.gz"))
+    ReferenceGenome.open(packed).close()
+    assert {path.name for path in packed.parent.glob("packed*")} == {"packed.fa.gz", "packed.fa.gz.fai", "packed.fa.gz.gzi"}
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_read_only_folder_puts_the_index_into_the_cache(
+    small_fasta: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch, packed: bool
+) -> None:
+    path = bgzip(small_fasta, small_fasta.with_name("small.fa.gz")) if packed else small_fasta
+    monkeypatch.setattr(module.os, "access", lambda _, mode: mode != os.W_OK)
+    for _ in range(2):
+        with ReferenceGenome.open(path) as genome:
+            assert genome.fetch("c1", 0, 4) == "CACA"
+    assert not Path(f"{path}.fai").exists()
+    endings = {file.suffix for file in own_cache.rglob("*") if file.is_file()}
+    assert endings == ({".fai", ".gzi"} if packed else {".fai"})
+
+
+def test_no_place_for_the_index_is_told(small_fasta: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr(module.os, "access", lambda _, mode: mode != os.W_OK)
+    with pytest.raises(InputError, match=r"no index and none can be written .* XDG_CACHE_HOME"):
+        ReferenceGenome.open(small_fasta)
+
+
+def test_what_is_no_fasta_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty.fa").write_text("")
+    (tmp_path / "text.fa").write_text("hello\nworld\n")
+    (tmp_path / "plain.fa.gz").write_bytes(gzip.compress(b">a\nACGT\n"))
+    for name, message in [
+        ("missing.fa", "does not exist"),
+        ("empty.fa", "is empty"),
+        ("text.fa", "cannot be indexed|no FASTA sequence"),
+        ("plain.fa.gz", "gzip.*bgzip"),
+        ("", "is a folder"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            ReferenceGenome.open(tmp_path / name)
+
+
+def test_check_build(genome: ReferenceGenome) -> None:
+    genome.check_build([("chrc1", 57), ("MT", None), ("elsewhere", 5), ("c2", 1302)], "VCF x")
+    with pytest.raises(
+        BuildMismatchError, match=r"VCF x .* 2 shared contig.*chrc1 has 1,000 bp there and 57 bp here, MT has"
+    ):
+        genome.check_build([("chrc1", 1000), ("MT", 9), ("c2", 1302)], "VCF x")
+
+
+@pytest.mark.parametrize("packing", ["plain", "gzip", "bgzip"])
+def test_prepare_reference(tmp_path: Path, small_fasta: Path, packing: str) -> None:
+    source = small_fasta
+    if packing == "gzip":
+        source = tmp_path / "source.fa.gz"
+        source.write_bytes(gzip.compress(small_fasta.read_bytes()))
+    elif packing == "bgzip":
+        source = bgzip(small_fasta, tmp_path / "source.fa.gz")
+    out = tmp_path / "prepared" / "genome.fa.gz"
+    card = prepare_reference(source, out, hashlib.sha256(source.read_bytes()).hexdigest().upper())
+    assert {path.name for path in out.parent.iterdir()} == {
+        "genome.fa.gz",
+        "genome.fa.gz.fai",
+        "genome.fa.gz.gzi",
+        "genome.json",
+    }
+    assert compression(out) == "bgzip"
+    assert json.loads((out.parent / "genome.json").read_text()) == card
+    assert card["source"] == source.name
+    assert card["contigs"] == [{"name": name, "length": len(bases)} for name, bases in SEQUENCES.items()]
+    with ReferenceGenome.open(out) as genome:
+        assert genome.digest() == card["sha256"]
+        assert genome.fetch("chrM", 0, 55) == SEQUENCES["chrM"]
+
+
+def test_prepared_bytes_do_not_depend_on_the_spelling_of_the_source(tmp_path: Path) -> None:
+    sequences = {"a": "ACGTacgtnn" * 33, "b": "TTT"}
+    spellings = [fasta_text(sequences, 60), fasta_text(sequences, 7), fasta_text(sequences, 999).replace("\n", "\r\n\r\n")]
+    written = []
+    for number, text in enumerate(spellings):
+        (tmp_path / "in.fa").write_text(text, newline="")
+        prepare_reference(tmp_path / "in.fa", tmp_path / str(number) / "genome.fa.gz")
+        written.append((tmp_path / str(number) / "genome.fa.gz").read_bytes())
+    assert written[0] == written[1] == written[2]
+    with ReferenceGenome.open(tmp_path / "2" / "genome.fa.gz") as genome:
+        assert genome.fetch_masked("a", 0, 330) == sequences["a"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b">a\nACGT\n>a\nACGT\n", "line 3: contig 'a' appears twice"),
+        (b">\nACGT\n", "a sequence has no name"),
+        (b"ACGT\n", "line 1: expected a line with '>'"),
+        (b">a\nMKVLEFP\n", "contig a holds 'EFLP', which are no nucleotide codes"),
+        (b">a\n", "cannot be indexed|no FASTA sequence|holds no sequence"),
+    ],
+)
+def test_prepare_reference_refuses_what_is_no_genome(tmp_path: Path, text: bytes, message: str) -> None:
+    (tmp_path / "bad.fa").write_bytes(text)
+    with pytest.raises(InputError, match=message):
+        prepare_reference(tmp_path / "bad.fa", tmp_path / "out" / "genome.fa.gz")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_prepare_reference_refuses_a_bgzip_source_that_names_a_contig_twice(tmp_path: Path) -> None:
+    (tmp_path / "twice.fa").write_bytes(b">a\nACGT\n>a\nACGT\n")
+    source = bgzip(tmp_path / "twice.fa", tmp_path / "twice.fa.gz")
+    with pytest.raises(InputError, match="line 3: contig 'a' appears twice"):
+        prepare_reference(source, tmp_path / "out" / "genome.fa.gz")
+
+
+def test_prepare_reference_refuses_a_truncated_or_altered_source(tmp_path: Path, small_fasta: Path) -> None:
+    cut = tmp_path / "cut.fa.gz"
+    cut.write_bytes(gzip.compress(small_fasta.read_bytes())[:-20])
+    with pytest.raises(InputError, match="truncated or damaged"):
+        prepare_reference(cut, tmp_path / "out" / "genome.fa.gz")
+    found = hashlib.sha256(small_fasta.read_bytes()).hexdigest()
+    with pytest.raises(InputError, match=f"sha256 {found}, expected {'0' * 64}"):
+        prepare_reference(small_fasta, tmp_path / "out" / "genome.fa.gz", "0" * 64)
+    assert not (tmp_path / "out" / "genome.fa.gz").exists()

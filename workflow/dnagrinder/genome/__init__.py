@@ -1,0 +1,1 @@
+"""What is true of genomes and variants without a model."""

@@ -1,0 +1,243 @@
+"""A call set as tables: accepted alleles, ledger of the rest, genotypes, and the counts that must add up."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import lru_cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dnagrinder.errors import InvariantError
+from dnagrinder.genome.annotations import NOTHING
+from dnagrinder.genome.files import file_sha256, written_aside
+from dnagrinder.genome.reference import ReferenceGenome
+from dnagrinder.genome.variants import DEFAULT_WINDOW
+from dnagrinder.genome.vcf import Accepted, Record, Rejected, Tally, VcfFile, judge_record, outcomes
+
+_ROWS_PER_GROUP = 65_536
+_LEDGER_BASES = 200
+
+ALLELES = pa.schema(
+    [
+        ("record", pa.int64()),  # ordinal of the data line in the file, from 0
+        ("alt_index", pa.int32()),  # from 1
+        ("contig", pa.string()),  # the reference's name
+        ("start", pa.int64()),  # 0-based
+        ("ref", pa.string()),
+        ("alt", pa.string()),
+        ("kind", pa.string()),
+        ("input_contig", pa.string()),
+        ("input_position", pa.int64()),  # POS, 1-based
+        ("input_ref", pa.string()),
+        ("input_alt", pa.string()),
+        ("id", pa.string()),
+        ("filter", pa.string()),
+        ("af", pa.float64()),
+        ("gene", pa.string()),
+        ("consequence", pa.string()),
+        ("clinical_significance", pa.string()),
+    ]
+)
+LEDGER = pa.schema(
+    [
+        ("record", pa.int64()),
+        ("alt_index", pa.int32()),  # 0 where the record has no ALT
+        ("input_contig", pa.string()),
+        ("input_position", pa.int64()),
+        ("input_ref", pa.string()),
+        ("input_alt", pa.string()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+    ]
+)
+GENOTYPES = pa.schema(
+    [
+        ("record", pa.int64()),
+        ("alt_index", pa.int32()),
+        ("sample", pa.string()),
+        ("genotype", pa.string()),
+        ("copies", pa.int8()),
+        ("phased", pa.bool_()),
+    ]
+)
+
+
+def write_variant_tables(
+    vcf: Path | str,
+    reference: ReferenceGenome,
+    *,
+    alleles: Path | str,
+    ledger: Path | str,
+    genotypes: Path | str,
+    summary: Path | str,
+    samples: Sequence[str] | None = None,
+    window: int = DEFAULT_WINDOW,
+) -> dict[str, Any]:
+    """Read ``vcf`` once and write its tables (zstd Parquet, schemas above) and the summary (JSON), all or none.
+
+    ``genotypes`` holds a row for every ALT, scored or not, that one of ``samples`` carries (None: all samples of the
+    file). Memory stays constant in the number of records.
+
+    Returns:
+        The summary: vcf (file name), vcf_sha256, samples (all columns of the file), samples_read, records, alleles_in,
+        accepted, rejected, rejected_by_reason, ref_checked, ref_matched.
+
+    Raises:
+        InputError, ConfigError, BuildMismatchError: as :func:`dnagrinder.genome.vcf.read_vcf`.
+    """
+    tally = Tally()
+    alleles_in = 0
+    with ExitStack() as stack:
+        file = stack.enter_context(VcfFile(vcf, samples))
+        reference.check_build(file.contigs, f"VCF {file.path}")
+        asides = {path: stack.enter_context(written_aside(path)) for path in (alleles, ledger, genotypes, summary)}
+        with (
+            _Table(asides[alleles], ALLELES) as allele_rows,
+            _Table(asides[ledger], LEDGER) as ledger_rows,
+            _Table(asides[genotypes], GENOTYPES) as genotype_rows,
+        ):
+            for record in file.records():
+                verdict = judge_record(record, reference, window)
+                tally.add(verdict)
+                alleles_in += max(1, len(record.alts))
+                info = _info(record.info) if record.info != "." else {}
+                for outcome in outcomes(record, verdict):
+                    if isinstance(outcome, Accepted):
+                        allele_rows.add(_allele_row(outcome, info, file))
+                    else:
+                        ledger_rows.add(_ledger_row(outcome))
+                for row in _genotype_rows(record, file.genotyped):
+                    genotype_rows.add(row)
+        tally.check_build(file, reference)
+        facts = {
+            "vcf": file.path.name,
+            "vcf_sha256": file_sha256(file.path),
+            "samples": list(file.samples),
+            "samples_read": list(file.genotyped),
+            "records": tally.records,
+            "alleles_in": alleles_in,
+            "accepted": tally.accepted,
+            "rejected": tally.rejected.total(),
+            "rejected_by_reason": {reason.value: tally.rejected[reason] for reason in sorted(tally.rejected)},
+            "ref_checked": tally.ref_checked,
+            "ref_matched": tally.ref_matched,
+        }
+        if alleles_in != tally.accepted + tally.rejected.total():
+            raise InvariantError(
+                f"VCF {file.path}: {alleles_in} alleles in, but {facts['accepted']} accepted and "
+                f"{facts['rejected']} rejected"
+            )
+        asides[summary].write_text(json.dumps(facts, indent=1) + "\n")
+    return facts
+
+
+class _Table:
+    """A Parquet file written in row groups. Bytes depend on the rows alone."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self._schema = schema
+        self._rows: list[tuple[object, ...]] = []
+        self._writer = pq.ParquetWriter(path, schema, compression="zstd")
+
+    def __enter__(self) -> _Table:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._flush()
+        self._writer.close()
+
+    def add(self, row: tuple[object, ...]) -> None:
+        """Append one row, its values in the order of the schema."""
+        self._rows.append(row)
+        if len(self._rows) >= _ROWS_PER_GROUP:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._rows:
+            columns = zip(*self._rows, strict=True)
+            arrays = [pa.array(column, field.type) for column, field in zip(columns, self._schema, strict=True)]
+            self._writer.write_table(pa.Table.from_arrays(arrays, schema=self._schema))
+            self._rows.clear()
+
+
+def _allele_row(accepted: Accepted, info: dict[str, str], file: VcfFile) -> tuple[object, ...]:
+    record, allele = accepted.record, accepted.allele
+    index = accepted.alt_index - 1
+    note = file.annotator.read(info, record.position, record.ref, record.alts, index) if info else NOTHING
+    return (
+        record.ordinal,
+        accepted.alt_index,
+        allele.contig,
+        allele.start,
+        allele.ref,
+        allele.alt,
+        allele.kind,
+        record.contig,
+        record.position,
+        record.ref,
+        record.alts[index],
+        record.id,
+        record.filter,
+        _frequency(info.get("AF"), len(record.alts), index) if file.has_af_per_allele else None,
+        note.gene,
+        note.consequence,
+        note.clinical_significance,
+    )
+
+
+def _ledger_row(rejected: Rejected) -> tuple[object, ...]:
+    record = rejected.record
+    return (
+        record.ordinal,
+        rejected.alt_index,
+        record.contig,
+        record.position,
+        _cut(record.ref),
+        _cut(record.alts[rejected.alt_index - 1]) if rejected.alt_index else ".",
+        rejected.reason.value,
+        rejected.detail,
+    )
+
+
+def _genotype_rows(record: Record, samples: Sequence[str]) -> list[tuple[object, ...]]:
+    rows: list[tuple[object, ...]] = []
+    for sample, genotype in zip(samples, record.genotypes, strict=True):
+        phased, carried = _carried(genotype)
+        rows.extend((record.ordinal, alt_index, sample, genotype, copies, phased) for alt_index, copies in carried)
+    return rows
+
+
+@lru_cache(maxsize=4096)
+def _carried(genotype: str) -> tuple[bool, tuple[tuple[int, int], ...]]:
+    """Whether a GT text is phased throughout, and (ALT index, copies) of the ALT alleles it holds."""
+    calls = [int(call) for call in genotype.replace("|", "/").split("/") if call.isdigit()]
+    carried = tuple((alt_index, calls.count(alt_index)) for alt_index in sorted(set(calls)) if alt_index > 0)
+    return "|" in genotype and "/" not in genotype, carried
+
+
+def _info(text: str) -> dict[str, str]:
+    """INFO as key -> text; flags have the text ``""``."""
+    return {key: value for key, _, value in (field.partition("=") for field in text.split(";"))}
+
+
+def _frequency(text: str | None, alts: int, index: int) -> float | None:
+    values = (text or "").split(",")
+    if len(values) != alts:
+        return None
+    try:
+        frequency = float(values[index])
+    except ValueError:
+        return None
+    return frequency if math.isfinite(frequency) else None
+
+
+def _cut(bases: str) -> str:
+    """Long alleles cut to their first 200 characters and their length."""
+    return bases if len(bases) <= _LEDGER_BASES else f"{bases[:_LEDGER_BASES]}...({len(bases)} bp)"
