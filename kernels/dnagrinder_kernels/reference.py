@@ -1,0 +1,71 @@
+"""Every operation in its plainest form: the definitions that the fast kinds are tested against.
+
+All functions compute in the dtype of their inputs, so a float64 call is the yardstick of accuracy.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dnagrinder_kernels.alibi import distance_bias
+
+
+def alibi_attention(q: Tensor, k: Tensor, v: Tensor, *, cu_seqlens: Tensor, slopes: Tensor) -> Tensor:
+    """softmax(q k^T / sqrt(d) - slope * |i - j|) v within each sequence of a pack; materialises n x n scores.
+
+    Args:
+        q, k, v: (tokens, heads, d).
+        cu_seqlens: (sequences + 1,) int, first token of each sequence, then the number of tokens.
+        slopes: (heads,) positive.
+
+    Returns:
+        (tokens, heads, d), dtype of ``q``.
+    """
+    out = torch.empty_like(q)
+    bounds = cu_seqlens.tolist()
+    for first, last in pairwise(bounds):
+        n = last - first
+        for head in range(q.shape[1]):
+            bias = distance_bias(n, n, 0, float(slopes[head]), device=q.device).to(q.dtype)
+            scores = q[first:last, head] @ k[first:last, head].T * q.shape[-1] ** -0.5 + bias
+            out[first:last, head] = scores.softmax(-1) @ v[first:last, head]
+    return out
+
+
+def gated_activation(x: Tensor, activation: str) -> Tensor:
+    """First half of the features, activated, times the second half: (..., 2m) -> (..., m).
+
+    ``activation`` is "swiglu" (SiLU; Shazeer 2020) or "geglu" (exact GELU).
+
+    Raises:
+        ValueError: another name.
+    """
+    gate, value = x.chunk(2, dim=-1)
+    if activation == "swiglu":
+        return F.silu(gate) * value
+    if activation == "geglu":
+        return F.gelu(gate) * value
+    raise ValueError(f"activation is 'swiglu' or 'geglu', got {activation!r}")
+
+
+def residual_layer_norm(x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """LayerNorm(x + residual) over the last dimension; shapes (..., features), weight and bias (features,)."""
+    return F.layer_norm(x + residual, (x.shape[-1],), weight, bias, eps)
+
+
+def masked_log_probs(hidden: Tensor, decoder: Tensor, bias: Tensor) -> Tensor:
+    """Log-probabilities of the vocabulary at chosen positions only, in float32 or wider.
+
+    Args:
+        hidden: (positions, features), the rows of the masked tokens after the head's transform.
+        decoder: (vocabulary, features). bias: (vocabulary,).
+
+    Returns:
+        (positions, vocabulary) float32 (float64 for float64 input).
+    """
+    logits = F.linear(hidden, decoder, bias)
+    return logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
