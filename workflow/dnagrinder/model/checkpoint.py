@@ -1,0 +1,148 @@
+"""Checkpoints: a folder with ``model.safetensors``, ``tokenizer.json`` and ``card.json``.
+
+The card names the architecture, the sha256 of both other files, the training data, the measured metrics and the limits.
+Weights are read from safetensors only; anything else in the folder is ignored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from dnagrinder.errors import CheckpointError
+from dnagrinder.model.config import EncoderConfig
+from dnagrinder.model.encoder import count_parameters
+from dnagrinder.model.heads import MaskedLanguageModel
+from dnagrinder.model.tokenizer import DnaTokenizer
+
+EMBEDDED = Path(__file__).resolve().parent.parent / "checkpoints"  # the checkpoints that travel with the package
+WEIGHTS, TOKENIZER, CARD = "model.safetensors", "tokenizer.json", "card.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint whose files are present and whose checksums hold.
+
+    Attributes:
+        folder: where its files lie.
+        card: content of ``card.json``.
+        config: architecture.
+        tokenizer: its tokenizer.
+        digest: sha256 of ``model.safetensors``.
+    """
+
+    folder: Path
+    card: dict[str, Any]
+    config: EncoderConfig
+    tokenizer: DnaTokenizer
+    digest: str
+
+    @property
+    def name(self) -> str:
+        """Name on the card."""
+        return str(self.card["name"])
+
+    def load_model(self, device: torch.device, dtype: torch.dtype = torch.float32) -> MaskedLanguageModel:
+        """The model in evaluation mode.
+
+        Raises:
+            CheckpointError: the tensors are not those of the architecture.
+        """
+        try:
+            tensors = load_file(self.folder / WEIGHTS)
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(
+                f"{self.folder / WEIGHTS} is not a safetensors file ({error}); pickled weights are refused, "
+                "convert them to safetensors first"
+            ) from error
+        model = MaskedLanguageModel(self.config)
+        expected = {name: parameter.shape for name, parameter in model.named_parameters()}
+        problems = [f"missing {name}" for name in sorted(expected.keys() - tensors.keys())]
+        problems += [f"unknown {name}" for name in sorted(tensors.keys() - expected.keys())]
+        problems += [
+            f"{name} is {tuple(tensors[name].shape)}, expected {tuple(shape)}"
+            for name, shape in sorted(expected.items())
+            if name in tensors and tensors[name].shape != shape
+        ]
+        if problems:
+            more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
+            raise CheckpointError(f"{self.folder / WEIGHTS} does not fit its card: {'; '.join(problems[:5])}{more}")
+        model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+        return model.to(device=device, dtype=dtype).eval().requires_grad_(False)
+
+
+def open_checkpoint(name: str | Path) -> Checkpoint:
+    """Open an embedded checkpoint by name (``mini``) or any by its folder, and verify it.
+
+    Raises:
+        CheckpointError: no such checkpoint, a file missing, a checksum that differs, or a card that cannot be used.
+    """
+    folder = Path(name)
+    if not folder.is_dir() and (EMBEDDED / name).is_dir():
+        folder = EMBEDDED / name
+    if not folder.is_dir():
+        known = ", ".join(sorted(p.name for p in EMBEDDED.glob("*") if p.is_dir())) or "none"
+        raise CheckpointError(f"checkpoint {name} is neither a folder nor an embedded checkpoint (embedded: {known})")
+    missing = [file for file in (WEIGHTS, TOKENIZER, CARD) if not (folder / file).is_file()]
+    if missing:
+        raise CheckpointError(
+            f"checkpoint {folder}: {', '.join(missing)} missing; a checkpoint is a folder with {WEIGHTS} (safetensors; "
+            f"pickled weights are refused), {TOKENIZER} and {CARD}"
+        )
+    try:
+        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        stated, architecture = card["sha256"], card["architecture"]
+        card["name"]
+    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{folder / CARD} is no model card ({type(error).__name__}: {error})") from error
+    digests = {file: file_sha256(folder / file) for file in (WEIGHTS, TOKENIZER)}
+    for file, found in digests.items():
+        if stated.get(file) != found:
+            raise CheckpointError(
+                f"{folder / file}: sha256 is {found}, its card says {stated.get(file)}; the file was altered or cut off, "
+                "fetch it again"
+            )
+    tokenizer = DnaTokenizer.load(folder / TOKENIZER)
+    config = EncoderConfig.from_dict(architecture)
+    if tokenizer.vocabulary > config.vocabulary:
+        raise CheckpointError(f"{folder}: the tokenizer has {tokenizer.vocabulary} ids, the model only {config.vocabulary}")
+    return Checkpoint(folder, card, config, tokenizer, digests[WEIGHTS])
+
+
+def save_checkpoint(
+    folder: Path,
+    model: MaskedLanguageModel,
+    tokenizer: DnaTokenizer,
+    card: dict[str, Any],
+    *,
+    dtype: torch.dtype = torch.bfloat16,
+) -> None:
+    """Write the three files; ``card`` is completed with architecture, parameter count and checksums.
+
+    Args:
+        dtype: number format of the stored weights; bfloat16 is what training computed with.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: parameter.detach().to(dtype).contiguous() for name, parameter in model.named_parameters()}
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    tokenizer.save(folder / TOKENIZER)
+    complete = {
+        **card,
+        "architecture": model.config.to_dict(),
+        "parameters": count_parameters(model),
+        "sha256": {file: file_sha256(folder / file) for file in (WEIGHTS, TOKENIZER)},
+    }
+    (folder / CARD).write_text(json.dumps(complete, indent=2) + "\n", encoding="utf-8")
+
+
+def file_sha256(path: Path) -> str:
+    """Hex digest of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

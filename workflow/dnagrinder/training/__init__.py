@@ -1,0 +1,1 @@
+"""Tokenizer training, corpus, masking and pretraining."""

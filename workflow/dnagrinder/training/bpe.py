@@ -1,0 +1,159 @@
+"""Memory-efficient byte-pair-encoding training on DNA (ME-BPE), carry-over form.
+
+The corpus is a series of splits and only one is in memory at a time (model-spec §1.2, form 1): each split is encoded with
+the merges learned so far, then adds its share of the vocabulary from its own pair counts. Peak memory is one split as
+uint16 plus the pair table (vocabulary squared). Within a split several pairs are merged per pass when they share no
+symbol; such merges commute, so only the choice of the batch, not its order, departs from one-at-a-time BPE
+(``batch_ratio=1`` takes one pair a pass).
+
+Merges never cross the end of a sequence nor a letter outside ACGT. Ties: higher count first, then the smaller pair of ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+SPECIAL_TOKENS = ("[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]")  # ids 0-4, the layout of DNABERT-2
+BASES = "ACGT"
+BREAK = np.uint16(0)  # [UNK]'s id stands between sequences and for every letter outside ACGT
+
+Ids = NDArray[np.uint16]
+
+
+@dataclass(frozen=True)
+class Merge:
+    """One learned merge: the two token ids and the id of their concatenation."""
+
+    left: int
+    right: int
+    merged: int
+
+
+def base_ids(sequence: str) -> Ids:
+    """Ids of single bases, (len(sequence),) uint16; any letter outside ACGT becomes BREAK; case is ignored."""
+    return _BASE_TABLE[np.frombuffer(sequence.encode("ascii"), dtype=np.uint8)]
+
+
+def train_bpe(
+    splits: Sequence[Callable[[], Iterable[str]]],
+    vocabulary: int = 4096,
+    *,
+    batch_ratio: float = 0.9,
+    on_merges: Callable[[int, int], None] | None = None,
+) -> list[Merge]:
+    """Learn merges until the vocabulary (specials and bases included) has ``vocabulary`` entries.
+
+    Args:
+        splits: one function a split, which yields its sequences; called once, in order.
+        vocabulary: number of ids to reach, at most 65,535.
+        batch_ratio: pairs join a pass while their count is at least this share of the pass's best.
+        on_merges: called after each pass with (merges so far, merges wanted).
+
+    Returns:
+        The merges in order; ids are 5-8 for A, C, G, T and 9, 10, ... for the merges. Fewer than wanted if no pair repeats.
+    """
+    first = len(SPECIAL_TOKENS) + len(BASES)
+    if not first < vocabulary <= np.iinfo(np.uint16).max:
+        raise ValueError(f"vocabulary must lie between {first + 1} and 65535, got {vocabulary}")
+    merges: list[Merge] = []
+    wanted = vocabulary - first
+    for index, split in enumerate(splits):
+        quota = wanted * (index + 1) // len(splits)
+        ids = _joined(split())
+        for batch in _batches(merges):
+            ids = apply_merges(ids, batch)
+        while len(merges) < quota:
+            pairs = _best_pairs(ids, first + len(merges), batch_ratio, quota - len(merges))
+            if not pairs:
+                break
+            batch = [Merge(left, right, first + len(merges) + i) for i, (left, right) in enumerate(pairs)]
+            ids = apply_merges(ids, batch)
+            merges += batch
+            if on_merges:
+                on_merges(len(merges), wanted)
+    return merges
+
+
+def apply_merges(ids: Ids, batch: Sequence[Merge]) -> Ids:
+    """Replace every occurrence of the batch's pairs, from left to right; the pairs must not share symbols."""
+    vocabulary = min(merge.merged for merge in batch)  # every id in the data lies below the batch's own
+    table = np.zeros(vocabulary * vocabulary, dtype=np.uint16)
+    for merge in batch:
+        table[merge.left * vocabulary + merge.right] = merge.merged
+    replacement = table[_pair_codes(ids, vocabulary)]  # (n - 1,) merged id or 0
+    hits = np.flatnonzero(replacement)
+    if hits.size:
+        run_start = np.flatnonzero(np.diff(hits, prepend=hits[0] - 2) != 1)
+        position_in_run = np.arange(hits.size) - np.repeat(run_start, np.diff(run_start, append=hits.size))
+        hits = hits[position_in_run % 2 == 0]  # AAA holds two overlapping AA: the left one wins
+    ids = ids.copy()
+    ids[hits] = replacement[hits]
+    return np.delete(ids, hits + 1)
+
+
+def token_strings(merges: Sequence[Merge]) -> list[str]:
+    """Text of every id: the specials, the bases, then each merge's concatenation."""
+    strings = [*SPECIAL_TOKENS, *BASES]
+    for merge in merges:
+        strings.append(strings[merge.left] + strings[merge.right])
+    return strings
+
+
+def _joined(sequences: Iterable[str]) -> Ids:
+    parts: list[Ids] = []
+    for sequence in sequences:
+        parts += [base_ids(sequence), np.array([BREAK])]
+    return np.concatenate(parts) if parts else np.empty(0, dtype=np.uint16)
+
+
+def _pair_codes(ids: Ids, vocabulary: int) -> NDArray[np.uint32]:
+    return ids[:-1].astype(np.uint32) * np.uint32(vocabulary) + ids[1:]
+
+
+def _best_pairs(ids: Ids, vocabulary: int, ratio: float, limit: int) -> list[tuple[int, int]]:
+    """Pairs of the next pass, best first: no shared symbols, counts of at least ``ratio`` times the best, at least 2."""
+    if ids.size < 2:
+        return []
+    counts = np.bincount(_pair_codes(ids, vocabulary), minlength=vocabulary * vocabulary)
+    table = counts.reshape(vocabulary, vocabulary)
+    table[:, int(BREAK)] = 0
+    table[int(BREAK), :] = 0
+    best = int(counts.max())
+    if best < 2:
+        return []
+    candidates = np.flatnonzero(counts >= max(2, best if ratio >= 1 else ratio * best))
+    candidates = candidates[np.lexsort((candidates, -counts[candidates]))]
+    used: set[int] = set()
+    pairs: list[tuple[int, int]] = []
+    for code in candidates.tolist():
+        left, right = divmod(code, vocabulary)
+        if left in used or right in used:
+            continue
+        pairs.append((left, right))
+        used |= {left, right}
+        if len(pairs) == limit or ratio >= 1:
+            break
+    return pairs
+
+
+def _batches(merges: Sequence[Merge]) -> Iterable[list[Merge]]:
+    """The merges in order, cut into longest runs that share no symbol and use no id made inside the run."""
+    batch: list[Merge] = []
+    used: set[int] = set()
+    for merge in merges:
+        if used & {merge.left, merge.right}:
+            yield batch
+            batch, used = [], set()
+        batch.append(merge)
+        used |= {merge.left, merge.right, merge.merged}
+    if batch:
+        yield batch
+
+
+_BASE_TABLE = np.full(256, BREAK, dtype=np.uint16)
+for _index, _base in enumerate(BASES):
+    _BASE_TABLE[ord(_base)] = _BASE_TABLE[ord(_base.lower())] = len(SPECIAL_TOKENS) + _index
