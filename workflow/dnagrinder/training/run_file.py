@@ -15,6 +15,7 @@ from dnagrinder.training.masking import Masking
 from dnagrinder.training.pretrain import Recipe
 
 KEYS = ("name", "description", "corpus", "tokenizer", "architecture", "recipe", "masking", "evaluation", "limits")
+SHORTEST_INTERVAL = 2000  # bases of a held-out interval; whole windows are drawn from it
 T = TypeVar("T")
 
 
@@ -40,7 +41,9 @@ class Evaluation:
 
     def __post_init__(self) -> None:
         for interval in self.intervals:
-            parse_interval(interval)
+            _, start, end = parse_interval(interval)
+            if end - start < SHORTEST_INTERVAL:
+                raise ConfigError(f"evaluation: {interval} is shorter than {SHORTEST_INTERVAL:,} bases")
 
 
 @dataclass(frozen=True)

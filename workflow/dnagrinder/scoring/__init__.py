@@ -1,0 +1,1 @@
+"""Scores of alleles and regions: where genome and model meet."""

@@ -1,0 +1,75 @@
+"""What decides a score besides model, reference and allele, and the provenance that every output carries."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from dnagrinder import __version__
+from dnagrinder.errors import ConfigError
+from dnagrinder.model.checkpoint import Checkpoint
+
+# Forced-boundary views (masked bases, slot of the scored base), best first by the cross-entropy measured on held-out
+# human bases (docs/method.md); ``views`` takes the first ones.
+VIEWS = ((1, 0), (5, 2), (4, 1), (6, 3), (4, 2), (5, 1))
+PRECISIONS = ("float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class ScoringParameters:
+    """Parameters of the scores.
+
+    Attributes:
+        window: bases of reference around a locus that the model sees; clipped at contig ends.
+        views: number of forced-boundary views of an SNV, and of block widths of other alleles, on each strand.
+        precision: number format of the model's arithmetic.
+        epsilon: share of attention that may be left out (certified); 0 for none.
+    """
+
+    window: int = 512
+    views: int = 1
+    precision: str = "float32"
+    epsilon: float = 1e-6
+
+    def __post_init__(self) -> None:
+        problems = []
+        if not 32 <= self.window <= 1_000_000:
+            problems.append(f"window must lie between 32 and 1,000,000 bases, found {self.window}")
+        if not 1 <= self.views <= len(VIEWS):
+            problems.append(f"views must lie between 1 and {len(VIEWS)}, found {self.views}")
+        if self.precision not in PRECISIONS:
+            problems.append(f"precision is one of {', '.join(PRECISIONS)}, found {self.precision!r}")
+        if not 0 <= self.epsilon < 1:
+            problems.append(f"epsilon must lie in [0, 1), found {self.epsilon}")
+        if problems:
+            raise ConfigError("scoring parameters", problems)
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the parameters in canonical JSON."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+
+def provenance(checkpoint: Checkpoint, reference_sha256: str, parameters: ScoringParameters) -> dict[str, Any]:
+    """What an output must name to be traced: tool version, checksums of weights, tokenizer and reference, parameters."""
+    return {
+        "tool_version": __version__,
+        "checkpoint": {"name": checkpoint.name, "sha256": checkpoint.digest},
+        "tokenizer_sha256": checkpoint.tokenizer.digest,
+        "reference_sha256": reference_sha256,
+        "parameters": asdict(parameters),
+        "parameters_sha256": parameters.digest,
+    }
+
+
+def context_digest(traced: dict[str, Any]) -> str:
+    """sha256 over everything of a provenance that decides a score; the tool's version is not part of it."""
+    deciding = [
+        traced["checkpoint"]["sha256"],
+        traced["tokenizer_sha256"],
+        traced["reference_sha256"],
+        traced["parameters_sha256"],
+    ]
+    return hashlib.sha256("\n".join(deciding).encode()).hexdigest()

@@ -1,0 +1,92 @@
+"""P(base | both flanks) at a site: the forced-boundary marginal (model-spec §3.2).
+
+The flanks are tokenised apart and one [MASK] of an assumed length stands between them, so REF and every ALT of a site
+share one context and the segmentation cannot differ between them. For a view (length L, slot j)
+
+    P(b) = sum of p(t) over tokens t of L bases with base b at slot j, renormalised over b in ACGT.
+
+Each view is computed on both strands. A view that would reach beyond the window is left out for that site.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dnagrinder.genome.reference import ReferenceGenome
+from dnagrinder.genome.windows import window_bounds
+from dnagrinder.model.tokenizer import CLS, MASK, SEP, DnaTokenizer, reverse_complement
+from dnagrinder.scoring.packing import Engine, ModelInput
+from dnagrinder.scoring.parameters import VIEWS, ScoringParameters
+
+
+@dataclass(frozen=True)
+class Site:
+    """One reference base; ``start`` is 0-based."""
+
+    contig: str
+    start: int
+
+
+def site_log_probs(
+    engine: Engine,
+    tokenizer: DnaTokenizer,
+    reference: ReferenceGenome,
+    sites: Sequence[Site],
+    parameters: ScoringParameters,
+) -> list[NDArray[np.float64]]:
+    """For each site the log-probabilities of A, C, G, T on the reference strand, (views x strands, 4), natural log."""
+    inputs: list[ModelInput] = []
+    owners: list[tuple[int, tuple[int, int], bool]] = []
+    for index, site in enumerate(sites):
+        for model_input, view, reverse in _site_inputs(tokenizer, reference, site, parameters):
+            inputs.append(model_input)
+            owners.append((index, view, reverse))
+    rows: list[NDArray[np.float64]] = [np.empty(0)] * len(inputs)
+    groups = {view: tokenizer.bases_at(*view) for view in VIEWS[: parameters.views]}
+
+    def consume(position: int, log_probs: torch.Tensor) -> None:
+        _, view, reverse = owners[position]
+        ids, bases = groups[view]
+        rows[position] = _base_marginal(log_probs[0].double().numpy()[ids], bases, reverse)
+
+    engine.log_probs(inputs, consume)
+    collected: list[list[NDArray[np.float64]]] = [[] for _ in sites]
+    for (index, _, _), row in zip(owners, rows, strict=True):
+        collected[index].append(row)
+    return [np.stack(site_rows) for site_rows in collected]
+
+
+def _site_inputs(
+    tokenizer: DnaTokenizer, reference: ReferenceGenome, site: Site, parameters: ScoringParameters
+) -> list[tuple[ModelInput, tuple[int, int], bool]]:
+    start, end = window_bounds(site.start, site.start + 1, parameters.window, reference.length(site.contig))
+    forward = reference.fetch(site.contig, start, end)
+    result = []
+    for reverse in (False, True):
+        sequence = reverse_complement(forward) if reverse else forward
+        offset = end - 1 - site.start if reverse else site.start - start
+        for length, slot in VIEWS[: parameters.views]:
+            left, right = offset - slot, offset - slot + length
+            if left < 0 or right > len(sequence):
+                continue
+            before, after = tokenizer.encode_pieces([sequence[:left], sequence[right:]])
+            ids = np.concatenate([[CLS], before, [MASK], after, [SEP]])
+            result.append((ModelInput(ids, (1 + before.size,)), (length, slot), reverse))
+    return result
+
+
+def _base_marginal(log_probs: NDArray[np.float64], bases: NDArray[np.int64], reverse: bool) -> NDArray[np.float64]:
+    """Log-sum-exp of the tokens of each base, normalised over the four; complemented for the reverse strand, (4,)."""
+    top = log_probs.max()
+    mass = np.zeros(4)
+    np.add.at(mass, bases, np.exp(log_probs - top))
+    if reverse:
+        mass = mass[::-1]  # A C G T in reverse order are their own complements
+    with np.errstate(divide="ignore"):
+        logs: NDArray[np.float64] = np.log(mass) - np.log(mass.sum())
+    return logs

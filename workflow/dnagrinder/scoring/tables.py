@@ -1,0 +1,90 @@
+"""Score tables as Parquet: deterministic bytes, provenance in the schema's metadata, written aside then renamed."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dnagrinder.errors import InputError
+from dnagrinder.genome.variants import Allele
+from dnagrinder.scoring.alleles import AlleleScore
+
+METADATA_KEY = b"dnagrinder"
+ALLELE_COLUMNS = ("contig", "start", "ref", "alt")
+ALLELE_SCHEMA = pa.schema([("contig", pa.string()), ("start", pa.int64()), ("ref", pa.string()), ("alt", pa.string())])
+SCORE_SCHEMA = pa.schema(
+    [
+        *ALLELE_SCHEMA,
+        ("score", pa.float64()),
+        ("spread", pa.float64()),
+        ("views", pa.int32()),
+        ("log_p_ref", pa.float64()),
+        ("log_p_alt", pa.float64()),
+        ("cosine_distance", pa.float64()),
+        ("l2_distance", pa.float64()),
+        ("method", pa.string()),
+        ("status", pa.string()),
+    ]
+)
+
+
+def write_parquet(table: pa.Table, path: Path, provenance: dict[str, Any] | None = None) -> None:
+    """Write a table with zstd; same content gives the same bytes. ``provenance`` goes into the schema's metadata."""
+    if provenance is not None:
+        text = json.dumps(provenance, sort_keys=True).encode()
+        table = table.replace_schema_metadata({**(table.schema.metadata or {}), METADATA_KEY: text})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    pq.write_table(table, partial, compression="zstd")
+    partial.replace(path)
+
+
+def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a table. Raises InputError where the file is absent, no Parquet, or lacks a column."""
+    if not path.is_file():
+        raise InputError(f"table {path} is missing")
+    try:
+        return pq.read_table(path, columns=list(columns) if columns else None)
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"table {path} cannot be read: {error}") from error
+
+
+def read_provenance(path: Path) -> dict[str, Any]:
+    """The provenance that ``write_parquet`` put into a table."""
+    metadata = pq.read_schema(path).metadata or {}
+    if METADATA_KEY not in metadata:
+        raise InputError(f"table {path} carries no dnagrinder provenance; it was not written by dnagrinder score-alleles")
+    traced: dict[str, Any] = json.loads(metadata[METADATA_KEY])
+    return traced
+
+
+def scores_table(scores: Iterable[AlleleScore], status: str = "scored") -> pa.Table:
+    """Scores as a table of SCORE_SCHEMA."""
+    rows = [
+        {
+            **{column: getattr(item.allele, column) for column in ALLELE_COLUMNS},
+            "score": item.score,
+            "spread": item.spread,
+            "views": item.views,
+            "log_p_ref": item.log_p_ref,
+            "log_p_alt": item.log_p_alt,
+            "cosine_distance": item.cosine_distance,
+            "l2_distance": item.l2_distance,
+            "method": item.method,
+            "status": status,
+        }
+        for item in scores
+    ]
+    return pa.Table.from_pylist(rows, schema=SCORE_SCHEMA)
+
+
+def table_alleles(table: pa.Table) -> list[Allele]:
+    """The alleles of a table's rows."""
+    columns = [table.column(name).to_pylist() for name in ALLELE_COLUMNS]
+    return [Allele(*row) for row in zip(*columns, strict=True)]
