@@ -1,0 +1,105 @@
+"""Charts: the drawn numbers are the given ones, and nothing from outside gets in as markup."""
+
+from __future__ import annotations
+
+import math
+import re
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pytest
+
+from dnagrinder.reports.charts import BaseContext, Series, context_map, histogram, ranges, shade_key
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def parse(markup: str) -> ET.Element:
+    """The SVG as XML, which proves it well-formed."""
+    return ET.fromstring(str(markup).replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1))  # noqa: S314
+
+
+def paths(svg: ET.Element, style: str) -> list[str]:
+    """Outlines of the paths of one class."""
+    return [p.get("d", "") for p in svg.iter(f"{SVG}path") if style in p.get("class", "").split()]
+
+
+def test_bars_have_the_heights_of_the_counts() -> None:
+    values = np.array([-0.9] * 4 + [0.1] * 8 + [0.6] * 2)
+    svg = parse(histogram([Series("SNVs", "snv", values)], "Score"))
+    heights = [float(h) for h in re.findall(r"v-([\d.]+)", paths(svg, "bars")[0])]
+    assert heights == pytest.approx([46, 92, 23], abs=0.01)
+    texts = [text.text for text in svg.iter(f"{SVG}text")]
+    assert "SNVs · 14 · median 0.10" in texts
+    assert "57 %" in texts
+    assert "Score" in texts
+
+
+def test_values_beyond_the_range_fall_into_the_outermost_bars() -> None:
+    values = np.concatenate([np.linspace(-1, 1, 5000), [-1e6]])
+    svg = parse(histogram([Series("SNVs", "snv", values)], "Score"))
+    ticks = [text.text for text in svg.iter(f"{SVG}text") if text.get("class") == "tick"]
+    assert "−1" in ticks
+    assert "−1000000" not in ticks
+    assert "SNVs: 5,001" in svg.get("aria-label", "")
+
+
+def test_panels_without_finite_values_are_left_out() -> None:
+    assert histogram([Series("SNVs", "snv", np.array([]))], "Score") == ""
+    svg = parse(histogram([Series("a", "snv", np.array([1.0])), Series("b", "other", np.array([math.nan]))], "Score"))
+    assert len(paths(svg, "snv")) == 1
+    assert paths(svg, "other") == []
+
+
+def test_all_equal_values_are_one_bar() -> None:
+    svg = parse(histogram([Series("SNVs", "snv", np.zeros(5))], "Score"))
+    assert paths(svg, "bars")[0].count("M") == 1
+
+
+def test_rows_of_ranges_lie_on_one_scale() -> None:
+    rows = [("a", (-2.0, -1.0, 0.0, 1.0, 2.0)), ("<b>", (-1.0, -0.5, 0.0, 0.5, 1.0))]
+    svg = parse(ranges(rows, "Score"))
+    spans = [tuple(map(float, re.findall(r"M([\d.]+) [\d.]+H([\d.]+)", d)[0])) for d in paths(svg, "whisker")]
+    assert spans[0][1] - spans[0][0] == pytest.approx(2 * (spans[1][1] - spans[1][0]), abs=0.05)
+    medians = [float(c.get("cx", "")) for c in svg.iter(f"{SVG}circle")]
+    assert medians[0] == medians[1] == pytest.approx(sum(spans[0]) / 2, abs=0.05)
+    assert "<b>" in [text.text for text in svg.iter(f"{SVG}text")]
+    assert ranges([], "Score") == ""
+
+
+def context(first: int, bases: str, probabilities: tuple[float, float, float, float]) -> list[BaseContext]:
+    """A context whose positions all have the same probabilities."""
+    return [BaseContext(first + n, base, probabilities) for n, base in enumerate(bases)]
+
+
+def test_cells_are_shaded_by_probability() -> None:
+    svg = parse(context_map(context(101, "ACGT", (0.05, 0.999, 1.0, math.nan)), 102, "G", "T", "around"))
+    assert [paths(svg, f"s{shade}")[0].count("M") for shade in (0, 9)] == [4, 8]
+    assert paths(svg, "outline")[0].count("M") == 4
+    assert svg.get("aria-label") == "around"
+    sequence = next(text for text in svg.iter(f"{SVG}text") if "sequence" in text.get("class", ""))
+    assert sequence.text == "ACGT"
+    assert len(sequence.get("x", "").split()) == 4
+
+
+def test_variant_is_marked_at_its_columns() -> None:
+    cells = context(101, "ACGTACGT", (0.25,) * 4)
+    # Column n begins at 20 + 13 n. Start 102 is position 103, column 2.
+    assert paths(parse(context_map(cells, 102, "G", "T", "")), "variant")[0].startswith("M46 3h13V")
+    assert paths(parse(context_map(cells, 102, "GTA", "", "")), "variant")[0].startswith("M46 3h39V")
+    assert paths(parse(context_map(cells, 102, "", "GG", "")), "variant")[0].startswith("M46 2V")
+    assert paths(parse(context_map(cells, 106, "GTACGT", "", "")), "variant")[0].startswith("M98 3h26V"), "cut at the end"
+    dots = list(parse(context_map(cells, 102, "G", "T", "")).iter(f"{SVG}circle"))
+    assert [(dot.get("cx"), dot.get("cy")) for dot in dots] == [("52.5", "62")], "ALT T is the fourth row"
+    assert not list(parse(context_map(cells, 102, "GT", "CC", "")).iter(f"{SVG}circle"))
+
+
+def test_text_is_escaped() -> None:
+    title = '"><script>alert(1)</script>'
+    markup = context_map(context(1, "AC", (0.25,) * 4), 0, "A", "C", title)
+    assert "<script" not in markup
+    assert parse(markup).get("aria-label") == title
+
+
+def test_key_shows_every_shade() -> None:
+    assert len(list(parse(shade_key()).iter(f"{SVG}path"))) == 10

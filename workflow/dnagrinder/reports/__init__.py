@@ -1,0 +1,1 @@
+"""Everything a reader sees: annotated VCF, tables, HTML pages, MultiQC."""

@@ -1,0 +1,161 @@
+"""The page and the table of a cohort: its samples side by side, and its alleles with their carriers."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dnagrinder.errors import InputError, InvariantError
+from dnagrinder.reports import charts
+from dnagrinder.reports.findings import Finding, het_hom, model_warnings, sample_warnings, ts_tv
+from dnagrinder.reports.joining import common_provenance, least_expected
+from dnagrinder.reports.page import count, write_page
+from dnagrinder.reports.sample import check_card, describe_rows, kind_series, model_content, reason_rows, titled
+from dnagrinder.reports.tables import read_summary
+from dnagrinder.scoring.tables import ALLELE_COLUMNS, SCORE_SCHEMA, read_parquet, write_parquet
+
+TOP, SAMPLES_DRAWN = 100, 60
+#: Columns of the cohort's table: those of an allele that do not depend on the sample, then carriers and samples.
+_SHARED = (
+    *ALLELE_COLUMNS,
+    "kind",
+    "gene",
+    "consequence",
+    "clinical_significance",
+    *(name for name in SCORE_SCHEMA.names if name not in (*ALLELE_COLUMNS, "status")),
+)
+_SUMMED = ("alleles_in", "scored", "from_store", "rejected")
+_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+_OPTIONAL = ("gene", "consequence", "clinical_significance")
+
+
+def write_cohort_report(
+    folders: Sequence[Path], destination: Path, *, scores: Path, card: Mapping[str, Any] | None = None
+) -> None:
+    """Write the cohort's page and ``scores`` (Parquet, see :func:`cohort_table`) from the samples' folders.
+
+    ``card`` is the card.json of the checkpoint that made the scores; without it the page says nothing of its quality.
+
+    Raises:
+        InputError: no sample, a sample twice, a table missing, or samples scored with different models or parameters.
+        InvariantError: counts that do not add up, or one allele with two scores.
+    """
+    summaries = _summaries(folders)
+    tables = [folder / "scores.parquet" for folder in folders]
+    provenance = common_provenance(tables)
+    if card is not None:
+        check_card(card, provenance)
+    alleles = cohort_table(folders)
+    write_parquet(alleles, scores, provenance)
+    totals = {name: sum(summary[name] for summary in summaries) for name in _SUMMED}
+    if totals["alleles_in"] != totals["scored"] + totals["from_store"] + totals["rejected"]:
+        raise InvariantError(f"cohort: alleles do not add up: {totals}")
+    shared = alleles.filter(pc.greater(alleles["carriers"], 1))
+    groups = [describe_rows(shared.take(pa.array(rows))) for rows in least_expected(shared, TOP)]
+    by_reason = sum((Counter(summary["rejected_by_reason"]) for summary in summaries), Counter())
+    content = {
+        "rows": [_row(summary, folder, destination) for summary, folder in zip(summaries, folders, strict=True)],
+        "totals": totals,
+        "unique": len(alleles),
+        "shared": len(shared),
+        "warnings": [*cohort_warnings(summaries), *(model_warnings(card) if card is not None else [])],
+        "histogram": charts.histogram(kind_series(alleles), "Score: log P(ALT) − log P(REF)"),
+        "ranges": _ranges(summaries, tables),
+        "drawn": min(len(folders), SAMPLES_DRAWN),
+        "groups": titled(groups),
+        "columns": {name for name in _OPTIONAL if any(row[name] is not None for rows in groups for row in rows)},
+        "reasons": [
+            (code, text, times, sum(code in summary["rejected_by_reason"] for summary in summaries))
+            for code, text, times in reason_rows(by_reason)
+        ],
+        "scores_file": Path(os.path.relpath(scores, destination.parent)).as_posix(),
+        **model_content(card if card is not None else {"name": provenance["checkpoint"]["name"]}, provenance),
+    }
+    write_page("cohort.html", destination, content)
+
+
+def cohort_table(folders: Sequence[Path]) -> pa.Table:
+    """Every scored allele of the samples once, sorted by contig, start, ref, alt.
+
+    Columns: the allele, kind, annotations (as the first carrier by name has them), scores, carriers (number of samples) and
+    samples (their names, sorted). The order of ``folders`` does not matter.
+
+    Raises:
+        InvariantError: an allele has different scores in different samples.
+    """
+    named = sorted((read_summary(folder)["sample"], folder) for folder in folders)
+    parts = []
+    for number, (_, folder) in enumerate(named):
+        table = read_parquet(folder / "scores.parquet", _SHARED).replace_schema_metadata(None)
+        parts.append(table.append_column("sample", pa.array(np.full(len(table), number, dtype=np.int32))))
+    rows = pa.concat_tables(parts)
+    rows = rows.append_column("row", pa.array(np.arange(len(rows))))
+    groups = rows.group_by(list(ALLELE_COLUMNS), use_threads=False).aggregate(
+        [("row", "min"), ("sample", "distinct"), ("score", "min"), ("score", "max")]
+    )
+    if not pc.all(pc.equal(groups["score_min"], groups["score_max"]), min_count=0).as_py():
+        raise InvariantError("an allele has different scores in different samples; score the cohort in one run")
+    groups = groups.sort_by([(name, "ascending") for name in ALLELE_COLUMNS])
+    unique = rows.take(groups["row_min"]).select(_SHARED)
+    carriers = groups["sample_distinct"].combine_chunks()
+    names = pa.array([name for name, _ in named], pa.string())
+    listed = pa.ListArray.from_arrays(carriers.offsets, names.take(carriers.values))
+    return unique.append_column("carriers", pc.list_value_length(listed)).append_column("samples", listed).combine_chunks()
+
+
+def cohort_warnings(summaries: Sequence[Mapping[str, Any]]) -> list[Finding]:
+    """The findings of each sample, under its name, and samples whose size does not fit the others."""
+    found = [
+        Finding(f"{summary['sample']}: {finding.title}", finding.text)
+        for summary in summaries
+        for finding in sample_warnings(summary)
+    ]
+    typical = float(np.median([summary["alleles_in"] for summary in summaries]))
+    for summary in summaries if len(summaries) >= 3 else ():
+        own = summary["alleles_in"]
+        if own and not typical / 2 <= own <= 2 * typical:
+            text = f"{count(own)} alleles; the median of the samples is {count(round(typical))}."
+            size = "fewer than half" if own < typical else "more than twice"
+            found.append(Finding(f"{summary['sample']}: {size} the alleles of a typical sample here", text))
+    return found
+
+
+def _summaries(folders: Sequence[Path]) -> list[dict[str, Any]]:
+    if not folders:
+        raise InputError("a cohort needs at least one sample folder")
+    summaries = [read_summary(folder) for folder in folders]
+    twice = [name for name, times in Counter(summary["sample"] for summary in summaries).items() if times > 1]
+    if twice:
+        raise InputError(f"sample named more than once in the cohort: {', '.join(twice)}")
+    return summaries
+
+
+def _row(summary: Mapping[str, Any], folder: Path, destination: Path) -> dict[str, Any]:
+    """One line of the table of samples."""
+    report = Path(os.path.relpath(folder, destination.parent)) / "report.html"
+    kinds = Counter(summary["by_kind"])
+    return {
+        **summary,
+        "href": report.as_posix(),
+        "snvs": kinds["snv"],
+        "others": kinds.total() - kinds["snv"],
+        "ts_tv": ts_tv(summary),
+        "het_hom": het_hom(summary),
+    }
+
+
+def _ranges(summaries: Sequence[Mapping[str, Any]], tables: Sequence[Path]) -> str:
+    """Spread of the SNV scores of the first samples."""
+    rows = []
+    for summary, path in list(zip(summaries, tables, strict=True))[:SAMPLES_DRAWN]:
+        snvs, _ = kind_series(read_parquet(path, ["kind", "score"]))
+        if len(snvs.values):
+            rows.append((summary["sample"], tuple(float(v) for v in np.quantile(snvs.values, _QUANTILES))))
+    return charts.ranges(rows, "Score of single-nucleotide variants")

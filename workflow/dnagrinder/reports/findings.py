@@ -1,0 +1,121 @@
+"""What a reader must know before the scores: warnings drawn from the counts, and what the model's card admits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dnagrinder.genome.variants import Reason
+from dnagrinder.reports.page import count, number, share
+
+#: Below this share of matching REF alleles the variants were likely called on another reference.
+REF_MATCH_EXPECTED = 0.99
+#: Above this share of alleles without a score a reader should look into the reasons.
+REJECTED_TOLERATED = 0.10
+#: Real genomes have about 2.0 to 2.1 transitions per transversion, exomes about 3; chance alone gives 0.5.
+TS_TV_EXPECTED, TS_TV_SNVS_NEEDED = 1.5, 200
+
+_BASELINES = (
+    ("uniform", "Uniform: every base equally likely"),
+    ("order0", "Base composition only (Markov order 0)"),
+    ("order5", "The 5 bases before (Markov order 5)"),
+    ("order11", "The 11 bases before (Markov order 11)"),
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A finding that limits what the page can be trusted for."""
+
+    title: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """How well one predictor knows held-out bases: ``nats`` per base; ``probability`` is exp(-nats)."""
+
+    label: str
+    nats: float
+    is_model: bool
+
+    @property
+    def probability(self) -> float:
+        """Geometric mean of the probability given to the true base."""
+        return math.exp(-self.nats)
+
+
+def sample_warnings(summary: Mapping[str, Any]) -> list[Finding]:
+    """What is doubtful about one sample's input; ``summary`` is its sample.json."""
+    return [Finding(title, text) for title, text in _sample_findings(summary)]
+
+
+def _sample_findings(summary: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    checked, matched = summary["ref_checked"], summary["ref_matched"]
+    if checked and matched < REF_MATCH_EXPECTED * checked:
+        yield (
+            f"Only {share(matched, checked)} of REF alleles equal the reference",
+            f"{count(matched)} of {count(checked)} records compared. The variants may have been called on another "
+            "reference; those that differ were not scored, the others may lie at wrong places.",
+        )
+    alleles_in, rejected = summary["alleles_in"], summary["rejected"]
+    if not alleles_in:
+        yield "The sample has no alternative allele", "Nothing could be scored; check that this is the intended sample."
+    elif rejected == alleles_in:
+        yield "No allele was scored", f"All {count(rejected)} alleles were set aside; see the reasons below."
+    elif rejected > REJECTED_TOLERATED * alleles_in:
+        commonest = sorted(summary["rejected_by_reason"].items(), key=lambda item: (-item[1], item[0]))[:3]
+        reasons = "; ".join(f"{reason_text(code)} ({count(times)})" for code, times in commonest)
+        yield f"{share(rejected, alleles_in)} of the alleles were not scored", f"Commonest reasons: {reasons}."
+    snvs = summary["transitions"] + summary["transversions"]
+    ratio = ts_tv(summary)
+    if snvs >= TS_TV_SNVS_NEEDED and ratio is not None and ratio < TS_TV_EXPECTED:
+        yield (
+            f"Transition/transversion ratio is {number(ratio)}",
+            "Human genomes have about 2, exomes about 3; a lower value suggests false variant calls in the input.",
+        )
+
+
+def model_warnings(card: Mapping[str, Any]) -> list[Finding]:
+    """What the card's own numbers say against relying on the model."""
+    nats = _nats(card)
+    if "model" not in nats:
+        return [Finding("The model's quality was not measured", "Its card holds no cross-entropy on held-out bases.")]
+    if "order5" in nats and nats["model"] >= nats["order5"]:
+        text = (
+            f"On held-out bases it is no better than counting 6-base words ({number(nats['model'], 3)} against "
+            f"{number(nats['order5'], 3)} nats per base; lower is better)."
+        )
+        return [Finding("This model knows little about DNA", text)]
+    return []
+
+
+def predictors(card: Mapping[str, Any]) -> list[Predictor]:
+    """The model and the baselines measured on the same bases, best first."""
+    nats = _nats(card)
+    rows = [Predictor(label, nats[name], False) for name, label in _BASELINES if name in nats]
+    if "model" in nats:
+        rows.append(Predictor(f"This model ({card['name']})", nats["model"], True))
+    return sorted(rows, key=lambda row: row.nats)
+
+
+def ts_tv(summary: Mapping[str, Any]) -> float | None:
+    """Transitions per transversion; None without transversions."""
+    return summary["transitions"] / summary["transversions"] if summary["transversions"] else None
+
+
+def het_hom(summary: Mapping[str, Any]) -> float | None:
+    """Heterozygous per homozygous ALT alleles; None without the latter."""
+    return summary["heterozygous"] / summary["homozygous_alt"] if summary["homozygous_alt"] else None
+
+
+def reason_text(code: str) -> str:
+    """The description of a reason code; the code itself where this version does not know it."""
+    return Reason[code].description if code in Reason.__members__ else code
+
+
+def _nats(card: Mapping[str, Any]) -> dict[str, float]:
+    stated = card.get("metrics", {}).get("scoring_cross_entropy_nats", {})
+    return {name: float(stated[name]) for name in ("model", *(name for name, _ in _BASELINES)) if name in stated}

@@ -1,0 +1,221 @@
+"""The page of one sample: what was scored, what was not, and the alleles the model expects least."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from dnagrinder.errors import InputError
+from dnagrinder.genome.variants import Allele
+from dnagrinder.reports import charts
+from dnagrinder.reports.findings import (
+    het_hom,
+    model_warnings,
+    predictors,
+    reason_text,
+    sample_warnings,
+    ts_tv,
+)
+from dnagrinder.reports.joining import least_expected
+from dnagrinder.reports.page import count, write_page
+from dnagrinder.reports.tables import read_summary
+from dnagrinder.scoring.tables import ALLELE_COLUMNS, read_parquet, read_provenance
+
+TOP, PLOTS, LEDGER_ROWS = 100, 20, 200
+#: Columns of the top table that are shown only where a row has a value.
+_OPTIONAL = ("genotype", "gene", "consequence", "clinical_significance", "af", "region")
+_FILES = (
+    ("scores.tsv", "Scores of all alleles, tab-separated text"),
+    ("scores.parquet", "The same as Parquet"),
+    ("ledger.tsv", "Alleles without a score and why, tab-separated text"),
+    ("ledger.parquet", "The same as Parquet"),
+    ("sample.json", "Counts and provenance, JSON"),
+)
+
+
+@dataclass(frozen=True)
+class ContextPlot:
+    """Figure of one variant: ``row`` is its row of the top table, ``probabilities`` those at an SNV's own position."""
+
+    anchor: str
+    row: Mapping[str, Any]
+    svg: str
+    probabilities: tuple[tuple[str, float], ...]
+
+
+def write_sample_report(
+    folder: Path,
+    destination: Path,
+    *,
+    card: Mapping[str, Any],
+    annotated_vcf: str | None = None,
+    regions: pd.DataFrame | None = None,
+) -> None:
+    """Write the report of the sample whose tables lie in ``folder`` (context.parquet adds the context plots).
+
+    Args:
+        card: card.json of the checkpoint that made the scores.
+        annotated_vcf: link to the annotated VCF as seen from the page, e.g. ``../../callsets/trio/scored.vcf.gz``.
+        regions: columns contig, start, end (0-based half-open) and name; the top table names those a variant touches.
+
+    Raises:
+        InputError: a table is missing or damaged, or ``card`` is of another checkpoint than the scores.
+    """
+    summary = read_summary(folder)
+    scores = folder / "scores.parquet"
+    provenance = read_provenance(scores)
+    check_card(card, provenance)
+    table = read_parquet(scores, [*ALLELE_COLUMNS, "kind", "score"])
+    groups = [_top_rows(scores, rows, regions) for rows in least_expected(table, TOP)]
+    top = [row for rows in groups for row in rows]
+    plots = _context_plots(top, folder / "context.parquet")
+    anchors = {plot.row["key"]: plot.anchor for plot in plots}
+    content = {
+        "summary": summary,
+        "warnings": [*sample_warnings(summary), *model_warnings(card)],
+        "facts": {"ts_tv": ts_tv(summary), "het_hom": het_hom(summary)},
+        "histogram": charts.histogram(kind_series(table), "Score: log P(ALT) − log P(REF)"),
+        "groups": titled([[{**row, "anchor": anchors.get(row["key"])} for row in rows] for rows in groups]),
+        "columns": {name for name in _OPTIONAL if any(row[name] is not None for row in top)},
+        "plots": plots,
+        "shade_key": charts.shade_key(),
+        "kinds": _kind_words(summary["by_kind"]),
+        "reasons": reason_rows(summary["rejected_by_reason"]),
+        "ledger": _ledger_rows(folder / "ledger.parquet"),
+        "files": _links(folder, destination, annotated_vcf),
+        **model_content(card, provenance),
+    }
+    write_page("sample.html", destination, content)
+
+
+def check_card(card: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
+    """Refuse to describe scores by the card of another model. Raises InputError."""
+    stated, used = card.get("sha256", {}).get("model.safetensors"), provenance["checkpoint"]["sha256"]
+    if stated != used:
+        raise InputError(
+            f"the scores were made by checkpoint {provenance['checkpoint']['name']} (sha256 {used}), the card given is of "
+            f"{card.get('name')} ({stated}); give the checkpoint that made the scores"
+        )
+
+
+def model_content(card: Mapping[str, Any], provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """What every page says of its model."""
+    metrics = card.get("metrics", {})
+    return {
+        "card": {"description": None, "parameters": None, "limits": [], "license": None, **card},
+        "predictors": predictors(card),
+        "bases_measured": metrics.get("scoring_cross_entropy_nats", {}).get("bases"),
+        "other_metrics": {name: value for name, value in metrics.items() if isinstance(value, float)},
+        "provenance": provenance,
+    }
+
+
+def kind_series(table: pa.Table) -> list[charts.Series]:
+    """Scores of SNVs and of all other alleles, which are scored by another method and are not comparable."""
+    is_snv = np.array(table["kind"].to_numpy() == "snv", dtype=bool)
+    scores = table["score"].to_numpy()
+    return [
+        charts.Series("Single-nucleotide variants", "snv", scores[is_snv]),
+        charts.Series("Insertions, deletions and other changes", "other", scores[~is_snv]),
+    ]
+
+
+def reason_rows(by_reason: Mapping[str, int]) -> list[tuple[str, str, int]]:
+    """Code, description and number of each reason, commonest first."""
+    rows = [(code, reason_text(code), times) for code, times in by_reason.items()]
+    return sorted(rows, key=lambda row: (-row[2], row[0]))
+
+
+def describe_rows(table: pa.Table) -> list[dict[str, Any]]:
+    """Rows as dicts with key and 1-based position; columns that the table lacks and non-numbers are None."""
+    rows = []
+    for row in table.to_pylist():
+        key = f"{row['contig']}:{row['start'] + 1}:{row['ref']}:{row['alt']}"
+        clean = {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()}
+        rows.append({**dict.fromkeys(_OPTIONAL), **clean, "position": row["start"] + 1, "key": key})
+    return rows
+
+
+def titled(groups: Sequence[list[dict[str, Any]]]) -> list[tuple[str, str, list[dict[str, Any]]]]:
+    """Identifier, heading and rows of the groups (SNVs, others) that have rows."""
+    names = (("snvs", "Single-nucleotide variants"), ("others", "Insertions, deletions and other changes"))
+    return [(anchor, title, rows) for (anchor, title), rows in zip(names, groups, strict=True) if rows]
+
+
+def _top_rows(path: Path, numbers: NDArray[np.int64], regions: pd.DataFrame | None) -> list[dict[str, Any]]:
+    rows = describe_rows(_rows_at(path, numbers))
+    return rows if regions is None else [{**row, "region": _region_names(row, regions)} for row in rows]
+
+
+def _rows_at(path: Path, rows: NDArray[np.int64]) -> pa.Table:
+    """These rows with all their columns, in the order asked for; the file is read in pieces."""
+    parts, first = [], 0
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches():
+            inside = rows[(rows >= first) & (rows < first + len(batch))]
+            parts.append(batch.take(pa.array(np.sort(inside) - first)))
+            first += len(batch)
+        table = pa.Table.from_batches(parts, file.schema_arrow)
+    return table.take(pa.array(np.argsort(np.argsort(rows))))
+
+
+def _kind_words(by_kind: Mapping[str, int]) -> str:
+    """``224 SNVs, 33 deletions``, commonest first."""
+    names = {"snv": "SNV", "mnv": "MNV", "delins": "deletion-insertion"}
+    ordered = sorted(by_kind.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{count(times)} {names.get(kind, kind)}{'' if times == 1 else 's'}" for kind, times in ordered)
+
+
+def _region_names(row: Mapping[str, Any], regions: pd.DataFrame) -> str | None:
+    start, end = row["start"], row["start"] + len(row["ref"])
+    touched = regions[(regions["contig"] == row["contig"]) & (regions["start"] < end) & (regions["end"] > start)]
+    return ", ".join(dict.fromkeys(str(name) for name in touched["name"].dropna())) or ("yes" if len(touched) else None)
+
+
+def _context_plots(top: list[dict[str, Any]], path: Path) -> list[ContextPlot]:
+    if not path.is_file():
+        return []
+    around: dict[str, list[charts.BaseContext]] = {}
+    for row in read_parquet(path).to_pylist():
+        logs = (row["log_p_a"], row["log_p_c"], row["log_p_g"], row["log_p_t"])
+        a, c, g, t = (math.nan if value is None else math.exp(value) for value in logs)
+        around.setdefault(row["key"], []).append(charts.BaseContext(row["position"], row["ref"], (a, c, g, t)))
+    shown = [row for row in top if row["key"] in around][:PLOTS]
+    return [_context_plot(f"context-{n}", row, around[row["key"]]) for n, row in enumerate(shown, start=1)]
+
+
+def _context_plot(anchor: str, row: Mapping[str, Any], context: list[charts.BaseContext]) -> ContextPlot:
+    context = sorted(context, key=lambda site: site.position)
+    allele = Allele.from_key(row["key"])
+    here = next((site for site in context if site.position == allele.position and allele.kind == "snv"), None)
+    probabilities = tuple(zip(charts.BASES, here.probabilities, strict=True)) if here else ()
+    said = ", ".join(f"{base} {probability:.0%}" for base, probability in probabilities)
+    title = f"Probability of each base around {row['contig']}:{row['position']}" + (
+        f"; at the variant {said}" if said else ""
+    )
+    return ContextPlot(anchor, row, charts.context_map(context, *allele.trimmed(), title), probabilities)
+
+
+def _ledger_rows(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        raise InputError(f"table {path} is missing")
+    with pq.ParquetFile(path) as file:
+        batch = next(file.iter_batches(LEDGER_ROWS), None)
+    return [] if batch is None else batch.to_pylist()
+
+
+def _links(folder: Path, destination: Path, annotated_vcf: str | None) -> list[tuple[str, str]]:
+    """Files of the sample with their place as seen from the page."""
+    place = Path(os.path.relpath(folder, destination.parent))
+    files = [((place / name).as_posix(), text) for name, text in _FILES if (folder / name).is_file()]
+    return [(annotated_vcf, "The input VCF with DG_ fields in INFO"), *files] if annotated_vcf else files
