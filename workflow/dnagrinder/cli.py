@@ -1,0 +1,38 @@
+"""The ``dnagrinder`` command: its commands, and how errors reach the user.
+
+Exit codes: 0 done; 1 other error of the family; 2 wrong usage; 3 input file; 4 genome build mismatch; 5 settings;
+6 checkpoint; 7 score store; 8 broken invariant (a defect of ours); 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from dnagrinder.commands import reports, scoring, training, variants
+from dnagrinder.errors import DnaGrinderError
+
+app = typer.Typer(
+    name="dnagrinder",
+    help="Score DNA variants and regions with the dnaGrinder genomic language model.",
+    epilog="Exit codes: 0 done, 2 usage, 3 input, 4 genome build, 5 settings, 6 checkpoint, 7 store, 8 internal.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+for _room in (variants, scoring, reports, training):
+    _room.register(app)
+
+
+def main() -> None:
+    """Run a command; an error of our family ends as one line on stderr and its exit code."""
+    try:
+        app()
+    except DnaGrinderError as error:
+        print("dnagrinder: error: " + " ".join(str(error).split()), file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("dnagrinder: interrupted", file=sys.stderr)
+        sys.exit(130)

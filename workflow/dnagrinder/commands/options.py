@@ -1,0 +1,40 @@
+"""Options that several commands share, and how results are printed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dnagrinder.scoring.packing import TOKEN_BUDGET
+from dnagrinder.scoring.parameters import PRECISIONS, VIEWS, ScoringParameters
+
+DEFAULTS = ScoringParameters()
+
+ReferenceFile = Annotated[Path, typer.Option("--reference", "-r", help="Reference genome, FASTA (plain or bgzip).")]
+CheckpointName = Annotated[
+    str, typer.Option("--checkpoint", "-c", help="Embedded checkpoint (mini) or a folder with model.safetensors.")
+]
+Window = Annotated[int, typer.Option(help="Bases of reference that the model sees around a locus.")]
+Views = Annotated[int, typer.Option(help=f"Views a strand that a score is the mean of (1-{len(VIEWS)}).")]
+Precision = Annotated[str, typer.Option(help=f"Arithmetic of the model: {' or '.join(PRECISIONS)}.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+TokenBudget = Annotated[int, typer.Option(help="Tokens run together; memory and speed, never a score.")]
+Threads = Annotated[int | None, typer.Option(help="CPU threads of the model.")]
+Store = Annotated[Path | None, typer.Option(help="Folder of the score store; created where absent.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+
+BUDGET = TOKEN_BUDGET
+
+
+def show(result: dict[str, Any], as_json: bool) -> None:
+    """Print a result for scripts (one JSON object) or for people (name: value lines)."""
+    if as_json:
+        print(json.dumps(result))
+        return
+    for key, value in result.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{k} {v}" for k, v in value.items()) or "none"
+        print(f"{key.replace('_', ' ')}: {value}")

@@ -1,0 +1,202 @@
+"""Commands of the scoring room: shards, alleles, contexts, regions, and the whole way from VCF to VCF."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import pyarrow as pa
+import typer
+
+from dnagrinder.commands.options import (
+    BUDGET,
+    DEFAULTS,
+    AsJson,
+    CheckpointName,
+    Device,
+    Precision,
+    ReferenceFile,
+    Store,
+    Threads,
+    TokenBudget,
+    Views,
+    Window,
+    show,
+)
+from dnagrinder.genome.reference import ReferenceGenome
+from dnagrinder.genome.regions import read_bed
+from dnagrinder.model.checkpoint import open_checkpoint
+from dnagrinder.pipeline import score_vcf
+from dnagrinder.progress import track
+from dnagrinder.reports.joining import least_expected
+from dnagrinder.scoring import shards as sharding
+from dnagrinder.scoring.parameters import ScoringParameters, provenance
+from dnagrinder.scoring.session import open_session, region_tables
+from dnagrinder.scoring.store import ScoreStore
+from dnagrinder.scoring.tables import ALLELE_COLUMNS, SCORE_SCHEMA, read_parquet, table_alleles, write_parquet
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    app.command("score-variants")(score_variants)
+    app.command("score-regions")(score_regions)
+    app.command("unique-alleles")(unique_alleles)
+    app.command("score-alleles")(score_alleles)
+    app.command("score-context")(score_context)
+
+
+def score_variants(
+    vcf: Annotated[Path, typer.Argument(help="VCF or BCF, plain or bgzip.")],
+    reference: ReferenceFile,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Annotated VCF to write (bgzip; .tbi beside it).")],
+    ledger: Annotated[Path | None, typer.Option(help="Also write the rejected alleles here (.tsv or .parquet).")] = None,
+    checkpoint: CheckpointName = "mini",
+    window: Window = DEFAULTS.window,
+    views: Views = DEFAULTS.views,
+    precision: Precision = DEFAULTS.precision,
+    device: Device = "auto",
+    token_budget: TokenBudget = BUDGET,
+    threads: Threads = None,
+    store: Store = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score every allele of a VCF and write it back annotated: the whole job in one command.
+
+    Example: [bold]dnagrinder score-variants calls.vcf.gz --reference GRCh38.fa --out scored.vcf.gz --json[/bold]
+    """
+    parameters = ScoringParameters(window, views, precision)
+    with (
+        open_session(
+            reference, checkpoint, parameters, device=device, token_budget=token_budget, threads=threads
+        ) as session,
+        track("score-variants", "alleles") as progress,
+    ):
+        result = score_vcf(session, vcf, out, ledger=ledger, store=store, on_progress=progress)
+    show(result, as_json)
+
+
+def score_regions(
+    bed: Annotated[Path, typer.Argument(help="BED (3 to 6 columns or more), plain or gzip.")],
+    reference: ReferenceFile,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Parquet: one row a region with its embedding.")],
+    bedgraph: Annotated[Path, typer.Option(help="bedGraph of the log-likelihood of every base.")],
+    checkpoint: CheckpointName = "mini",
+    window: Window = DEFAULTS.window,
+    precision: Precision = DEFAULTS.precision,
+    device: Device = "auto",
+    token_budget: TokenBudget = BUDGET,
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score regions: mean masked log-likelihood a base, and one pooled embedding each.
+
+    Example: [bold]dnagrinder score-regions exons.bed -r GRCh38.fa --out exons.parquet --bedgraph exons.bedgraph[/bold]
+    """
+    parameters = ScoringParameters(window=window, precision=precision)
+    with (
+        open_session(
+            reference, checkpoint, parameters, device=device, token_budget=token_budget, threads=threads
+        ) as session,
+        track("score-regions", "regions") as progress,
+    ):
+        regions = read_bed(bed, session.reference)
+        accepted, rejected = regions.accepted, regions.rejected
+        table, lines = region_tables(accepted, list(session.score_regions(accepted, progress)))
+        write_parquet(table, out, session.provenance)
+    bedgraph.parent.mkdir(parents=True, exist_ok=True)
+    partial = bedgraph.with_name(bedgraph.name + ".partial")
+    header = 'track type=bedGraph name="dnaGrinder log-likelihood" description="mean log p of the reference base, nats"'
+    partial.write_text("".join(f"{line}\n" for line in [header, *lines]), encoding="utf-8")
+    partial.replace(bedgraph)
+    show(
+        {
+            "regions_in": len(accepted) + len(rejected),
+            "scored": len(accepted),
+            "rejected": len(rejected),
+            "rejected_by_reason": {str(k): int(v) for k, v in rejected["reason"].value_counts().sort_index().items()},
+        },
+        as_json,
+    )
+
+
+def unique_alleles(
+    alleles: Annotated[list[Path], typer.Argument(help="Parquet tables written by read-variants.")],
+    shards: Annotated[int, typer.Option(min=1, help="Number of shards.")],
+    out_dir: Annotated[Path, typer.Option(help="Folder for shard-NNNN-of-NNNN.parquet and stored.parquet.")],
+    reference: ReferenceFile,
+    checkpoint: CheckpointName = "mini",
+    window: Window = DEFAULTS.window,
+    views: Views = DEFAULTS.views,
+    precision: Precision = DEFAULTS.precision,
+    store: Store = None,
+    as_json: AsJson = False,
+) -> None:
+    """Unite the alleles of a cohort, each once; set aside what the store holds; cut the rest into equal shards."""
+    opened = open_checkpoint(checkpoint)
+    with ReferenceGenome.open(reference) as genome:
+        traced = provenance(opened, genome.digest(), ScoringParameters(window, views, precision))
+    unique = sharding.unique_alleles(alleles)
+    held, missing = ScoreStore(store, traced).split(unique) if store else (SCORE_SCHEMA.empty_table(), unique)
+    write_parquet(held, out_dir / "stored.parquet", traced)
+    sharding.write_shards(missing, shards, out_dir)
+    show({"unique": len(unique), "from_store": len(held), "to_score": len(missing)}, as_json)
+
+
+def score_alleles(
+    shard: Annotated[Path, typer.Argument(help="Parquet with columns contig, start, ref, alt.")],
+    reference: ReferenceFile,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Parquet of the scores.")],
+    checkpoint: CheckpointName = "mini",
+    window: Window = DEFAULTS.window,
+    views: Views = DEFAULTS.views,
+    precision: Precision = DEFAULTS.precision,
+    device: Device = "auto",
+    token_budget: TokenBudget = BUDGET,
+    threads: Threads = None,
+    store: Store = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score the alleles of one shard; the model is loaded once."""
+    alleles = read_parquet(shard, ALLELE_COLUMNS)
+    parameters = ScoringParameters(window, views, precision)
+    with (
+        open_session(
+            reference, checkpoint, parameters, device=device, token_budget=token_budget, threads=threads
+        ) as session,
+        track("score-alleles", "alleles") as progress,
+    ):
+        scores = session.score_alleles(alleles, progress)
+        if store:
+            ScoreStore(store, session.provenance).add(scores)
+        write_parquet(scores, out, session.provenance)
+        show({"scored": len(scores), "tokens": session.engine.tokens}, as_json)
+
+
+def score_context(
+    scores: Annotated[Path, typer.Argument(help="A sample's scores.parquet.")],
+    reference: ReferenceFile,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Parquet of base probabilities around the top variants.")],
+    top: Annotated[int, typer.Option(min=0, help="Number of variants, the least expected of each kind.")] = 20,
+    checkpoint: CheckpointName = "mini",
+    window: Window = DEFAULTS.window,
+    views: Views = DEFAULTS.views,
+    precision: Precision = DEFAULTS.precision,
+    device: Device = "auto",
+    token_budget: TokenBudget = BUDGET,
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """Base probabilities around a sample's top variants, for the plots of its report."""
+    table = read_parquet(scores, [*ALLELE_COLUMNS, "kind", "score"])
+    rows = pa.array(np.concatenate(least_expected(table, top)))
+    parameters = ScoringParameters(window, views, precision)
+    with (
+        open_session(
+            reference, checkpoint, parameters, device=device, token_budget=token_budget, threads=threads
+        ) as session,
+        track("score-context", "variants") as progress,
+    ):
+        contexts = session.base_contexts(table_alleles(table.take(rows)), progress)
+        write_parquet(contexts, out, session.provenance)
+    show({"variants": len(set(contexts["key"].to_pylist()))}, as_json)

@@ -1,0 +1,97 @@
+"""The main job without Snakemake: one VCF in, one annotated VCF out."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+
+from dnagrinder import __version__
+from dnagrinder.errors import InvariantError
+from dnagrinder.genome.tables import write_variant_tables
+from dnagrinder.reports.vcf import annotate_vcf
+from dnagrinder.scoring.session import Progress, ScoringSession
+from dnagrinder.scoring.shards import unique_alleles
+from dnagrinder.scoring.store import ScoreStore
+from dnagrinder.scoring.tables import SCORE_SCHEMA, read_parquet, write_parquet
+
+
+def score_vcf(
+    session: ScoringSession,
+    vcf: Path,
+    out: Path,
+    *,
+    ledger: Path | None = None,
+    store: Path | None = None,
+    on_progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Read, score and annotate one VCF.
+
+    Returns:
+        Counts: records, alleles_in, scored, from_store, rejected, rejected_by_reason, ref_checked, ref_matched,
+        unique_alleles; ``alleles_in = scored + from_store + rejected`` holds.
+
+    Raises:
+        InputError, BuildMismatchError: from the VCF. InvariantError: the counts do not add up.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".dnagrinder-", dir=out.parent) as name:
+        folder = Path(name)
+        alleles, rejected = folder / "alleles.parquet", folder / "ledger.parquet"
+        summary = write_variant_tables(
+            vcf,
+            session.reference,
+            alleles=alleles,
+            ledger=rejected,
+            genotypes=folder / "genotypes.parquet",
+            summary=folder / "summary.json",
+            samples=[],
+            window=session.parameters.window,
+        )
+        unique = unique_alleles([alleles])
+        cache = ScoreStore(store, session.provenance) if store else None
+        held, missing = cache.split(unique) if cache else (SCORE_SCHEMA.empty_table(), unique)
+        scores = session.score_alleles(missing, on_progress)
+        if cache:
+            cache.add(scores)
+        table = folder / "scores.parquet"
+        write_parquet(pa.concat_tables([held, scores]), table, session.provenance)
+        counts = annotate_vcf(
+            vcf,
+            out,
+            alleles=alleles,
+            ledger=rejected,
+            scores=[table],
+            provenance=session.provenance,
+            tool_version=__version__,
+        )
+        if ledger:
+            _write_ledger(rejected, ledger)
+    result = {
+        "records": summary["records"],
+        "alleles_in": summary["alleles_in"],
+        "scored": counts.scored,
+        "from_store": counts.from_store,
+        "rejected": summary["rejected"],
+        "rejected_by_reason": summary["rejected_by_reason"],
+        "ref_checked": summary["ref_checked"],
+        "ref_matched": summary["ref_matched"],
+        "unique_alleles": len(unique),
+    }
+    if result["alleles_in"] != result["scored"] + result["from_store"] + result["rejected"]:
+        raise InvariantError(f"{vcf}: alleles in, scored, stored and rejected do not add up: {result}")
+    return result
+
+
+def _write_ledger(source: Path, destination: Path) -> None:
+    table = read_parquet(source)
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    if destination.suffix == ".parquet":
+        write_parquet(table, destination)
+        return
+    partial = destination.with_name(destination.name + ".partial")
+    pa_csv.write_csv(table, partial, pa_csv.WriteOptions(delimiter="\t", quoting_style="none"))
+    partial.replace(destination)
