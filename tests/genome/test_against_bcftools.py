@@ -12,13 +12,13 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
+from genome.conftest import COLUMNS, HEADER
 
 from dnagrinder.errors import BuildMismatchError
 from dnagrinder.genome.files import open_text
 from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.genome.variants import Allele, Reason
 from dnagrinder.genome.vcf import Accepted, Record, Rejected, Tally, VcfFile, judge_record, read_vcf
-from genome.conftest import COLUMNS, HEADER
 
 needs_bcftools = pytest.mark.skipif(shutil.which("bcftools") is None, reason="bcftools is not installed")
 
@@ -73,7 +73,7 @@ def assert_equal_to_bcftools(
 @needs_bcftools
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_random_changes_of_repeats(tmp_path: Path, seed: int) -> None:
-    draw = random.Random(seed)  # noqa: S311 - test data
+    draw = random.Random(seed)
     bases = "".join("".join(draw.choices("ACGT", k=draw.randint(1, 4))) * draw.choice([1, 2, 5, 90]) for _ in range(60))
     path = tmp_path / "repeats.fa"
     path.write_text(f">r\n{bases}\n")

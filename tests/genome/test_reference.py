@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pysam
 import pytest
+from genome.conftest import SEQUENCES, fasta_text
 
 from dnagrinder.errors import BuildMismatchError, InputError
 from dnagrinder.genome import reference as module
 from dnagrinder.genome.files import compression
 from dnagrinder.genome.reference import Contig, ReferenceGenome, prepare_reference
-from genome.conftest import SEQUENCES, fasta_text
 
 
 def bgzip(path: Path, out: Path) -> Path:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from genome.conftest import SEQUENCES
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from dnagrinder.errors import InputError
 from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.genome.variants import Allele, Reason, Refusal, judge, normalise
-from genome.conftest import SEQUENCES
 
 BASES = st.text("ACGT", min_size=1, max_size=6)
 

@@ -4,9 +4,10 @@ import math
 
 import pytest
 import torch
-from dnagrinder_kernels.alibi import alibi_slopes, distance_bias, key_reach
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from dnagrinder_kernels.alibi import alibi_slopes, distance_bias, key_reach
 
 
 def test_slopes_of_a_power_of_two_are_geometric():

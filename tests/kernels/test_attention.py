@@ -2,9 +2,10 @@
 
 import pytest
 import torch
-from dnagrinder_kernels import alibi_attention, alibi_slopes, banded, reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from dnagrinder_kernels import alibi_attention, alibi_slopes, banded, reference
 
 
 def pack(lengths, heads=3, d=16, dtype=torch.float32, seed=0, spread=1.5):
@@ -17,9 +18,7 @@ def pack(lengths, heads=3, d=16, dtype=torch.float32, seed=0, spread=1.5):
 
 def run(kind, q, k, v, cu, slopes, monkeypatch, epsilon=1e-6):
     monkeypatch.setenv("DNAGRINDER_KERNEL", kind)
-    return alibi_attention(
-        q, k, v, cu_seqlens=cu, max_seqlen=int(cu.diff().max()), slopes=slopes, epsilon=epsilon
-    )
+    return alibi_attention(q, k, v, cu_seqlens=cu, max_seqlen=int(cu.diff().max()), slopes=slopes, epsilon=epsilon)
 
 
 @pytest.mark.parametrize("lengths", [[1], [7, 1, 42], [123, 6], [769], [1000, 3, 801]])

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from dnagrinder_kernels import (
     ROW_BLOCK,
     gated_activation,

@@ -4,12 +4,12 @@ import math
 
 import pytest
 import torch
-from dnagrinder_kernels import alibi_slopes
 
 from dnagrinder.errors import CheckpointError
 from dnagrinder.model.config import SIZES, EncoderConfig
 from dnagrinder.model.encoder import count_parameters, initialise
 from dnagrinder.model.heads import MaskedLanguageModel
+from dnagrinder_kernels import alibi_slopes
 
 SMALL = EncoderConfig(vocabulary=50, hidden=24, layers=2, heads=3, intermediate=20)
 
@@ -75,9 +75,7 @@ def naive_hidden(model, ids):
         for h in range(config.heads):
             part = slice(h * width, (h + 1) * width)
             for i in range(n):
-                scores = torch.stack(
-                    [q[i, part] @ k[j, part] / math.sqrt(width) - slopes[h] * abs(i - j) for j in range(n)]
-                )
+                scores = torch.stack([q[i, part] @ k[j, part] / math.sqrt(width) - slopes[h] * abs(i - j) for j in range(n)])
                 mixed[i, part] = scores.softmax(0) @ v[:, part]
         x = layer_norm(x + mixed @ state[f"{p}.out.weight"].T + state[f"{p}.out.bias"], f"{p}.attention_norm")
         gate, value = (x @ state[f"{p}.gated.weight"].T).split(config.intermediate, dim=1)

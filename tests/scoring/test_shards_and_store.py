@@ -13,9 +13,7 @@ from dnagrinder.scoring.store import ScoreStore
 from dnagrinder.scoring.tables import ALLELE_SCHEMA, SCORE_SCHEMA, read_parquet, read_provenance, write_parquet
 
 ALLELES = st.lists(
-    st.tuples(
-        st.sampled_from(["1", "2"]), st.integers(0, 50), st.sampled_from(["A", "AC"]), st.sampled_from(["G", "GTT"])
-    ),
+    st.tuples(st.sampled_from(["1", "2"]), st.integers(0, 50), st.sampled_from(["A", "AC"]), st.sampled_from(["G", "GTT"])),
     max_size=40,
 )
 

@@ -21,7 +21,7 @@ def random_bases(seed, length):
 def test_one_pair_a_pass_gives_the_librarys_merges():
     sequences = [random_bases(seed, 4000) for seed in range(5)]
     strings = token_strings(train_bpe([lambda: sequences], 120, batch_ratio=1))
-    library = Tokenizer(BPE(unk_token="[UNK]"))
+    library = Tokenizer(BPE())
     special = ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"]
     library.train_from_iterator(sequences, BpeTrainer(vocab_size=120, special_tokens=special, show_progress=False))
     assert strings == [library.id_to_token(i) for i in range(120)]

@@ -12,9 +12,9 @@ from dnagrinder.training.corpus import Source, load_corpus
 from dnagrinder.training.masking import Masking
 from dnagrinder.training.pretrain import Recipe, Trainer
 
-RECIPE = Recipe(
-    steps=8, tokens_per_step=256, lengths=((0.0, 32), (0.5, 64)), learning_rate=3e-3, warmup_steps=2, seed=5
-)
+RECIPE = Recipe(steps=8, tokens_per_step=256, lengths=((0.0, 32), (0.5, 64)), learning_rate=3e-3, warmup_steps=2, seed=5)
+
+MASKING = Masking(0.15, 30.0)
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def corpus(data):
 
 @pytest.fixture
 def make(corpus, tokenizer):
-    def build(folder, recipe=RECIPE, masking=Masking(0.15, 30.0), dtype=torch.float32):
+    def build(folder, recipe=RECIPE, masking=MASKING, dtype=torch.float32):
         config = EncoderConfig(tokenizer.vocabulary, hidden=32, layers=2, heads=2, intermediate=48, tie_decoder=True)
         return Trainer(MaskedLanguageModel(config), tokenizer, corpus, recipe, masking, folder, dtype=dtype)
 
