@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.csv as pa_csv
 
 from dnagrinder import __version__
 from dnagrinder.errors import InvariantError
 from dnagrinder.genome.tables import write_variant_tables
+from dnagrinder.reports.tables import write_tsv
 from dnagrinder.reports.vcf import annotate_vcf
 from dnagrinder.scoring.session import Progress, ScoringSession
 from dnagrinder.scoring.shards import unique_alleles
@@ -92,6 +92,4 @@ def _write_ledger(source: Path, destination: Path) -> None:
     if destination.suffix == ".parquet":
         write_parquet(table, destination)
         return
-    partial = destination.with_name(destination.name + ".partial")
-    pa_csv.write_csv(table, partial, pa_csv.WriteOptions(delimiter="\t", quoting_style="none"))
-    partial.replace(destination)
+    write_tsv(table, destination)

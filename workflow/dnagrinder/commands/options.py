@@ -8,8 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dnagrinder.scoring.packing import TOKEN_BUDGET
-from dnagrinder.scoring.parameters import PRECISIONS, VIEWS, ScoringParameters
+from dnagrinder.scoring.parameters import PRECISIONS, TOKEN_BUDGET, VIEWS, ScoringParameters
 
 DEFAULTS = ScoringParameters()
 

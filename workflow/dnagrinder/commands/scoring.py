@@ -1,4 +1,7 @@
-"""Commands of the scoring room: shards, alleles, contexts, regions, and the whole way from VCF to VCF."""
+"""Commands of the scoring room: shards, alleles, contexts, regions, and the whole way from VCF to VCF.
+
+The commands that run the model import it themselves: torch takes two seconds that the other commands need not wait.
+"""
 
 from __future__ import annotations
 
@@ -27,12 +30,10 @@ from dnagrinder.commands.options import (
 from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.genome.regions import read_bed
 from dnagrinder.model.checkpoint import open_checkpoint
-from dnagrinder.pipeline import score_vcf
 from dnagrinder.progress import track
 from dnagrinder.reports.joining import least_expected
 from dnagrinder.scoring import shards as sharding
 from dnagrinder.scoring.parameters import ScoringParameters, provenance
-from dnagrinder.scoring.session import open_session, region_tables
 from dnagrinder.scoring.store import ScoreStore
 from dnagrinder.scoring.tables import ALLELE_COLUMNS, SCORE_SCHEMA, read_parquet, table_alleles, write_parquet
 
@@ -65,6 +66,9 @@ def score_variants(
 
     Example: [bold]dnagrinder score-variants calls.vcf.gz --reference GRCh38.fa --out scored.vcf.gz --json[/bold]
     """
+    from dnagrinder.pipeline import score_vcf
+    from dnagrinder.scoring.session import open_session
+
     parameters = ScoringParameters(window, views, precision)
     with (
         open_session(
@@ -93,6 +97,8 @@ def score_regions(
 
     Example: [bold]dnagrinder score-regions exons.bed -r GRCh38.fa --out exons.parquet --bedgraph exons.bedgraph[/bold]
     """
+    from dnagrinder.scoring.session import open_session, region_tables
+
     parameters = ScoringParameters(window=window, precision=precision)
     with (
         open_session(
@@ -159,6 +165,8 @@ def score_alleles(
 ) -> None:
     """Score the alleles of one shard; the model is loaded once."""
     alleles = read_parquet(shard, ALLELE_COLUMNS)
+    from dnagrinder.scoring.session import open_session
+
     parameters = ScoringParameters(window, views, precision)
     with (
         open_session(
@@ -190,6 +198,8 @@ def score_context(
     """Base probabilities around a sample's top variants, for the plots of its report."""
     table = read_parquet(scores, [*ALLELE_COLUMNS, "kind", "score"])
     rows = pa.array(np.concatenate(least_expected(table, top)))
+    from dnagrinder.scoring.session import open_session
+
     parameters = ScoringParameters(window, views, precision)
     with (
         open_session(

@@ -1,12 +1,14 @@
-"""Commands around models: tokenizer and model training, evaluation, and what a model is."""
+"""Commands around models: tokenizer and model training, evaluation, and what a model is.
+
+Each imports what it needs itself: torch takes two seconds that the commands of other rooms need not wait.
+"""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import torch
 import typer
 
 from dnagrinder.commands.options import AsJson, CheckpointName, Device, Threads, show
@@ -14,18 +16,13 @@ from dnagrinder.errors import ConfigError
 from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.model.checkpoint import CARD, open_checkpoint, save_checkpoint
 from dnagrinder.model.config import SIZES
-from dnagrinder.model.encoder import count_parameters
-from dnagrinder.model.heads import MaskedLanguageModel
 from dnagrinder.model.tokenizer import DnaTokenizer
 from dnagrinder.progress import track
-from dnagrinder.scoring.packing import Engine
 from dnagrinder.scoring.parameters import ScoringParameters
-from dnagrinder.scoring.session import choose_device
-from dnagrinder.training.bpe import token_strings, train_bpe
-from dnagrinder.training.corpus import load_corpus, tokenizer_splits
-from dnagrinder.training.evaluation import evaluate_checkpoint
-from dnagrinder.training.pretrain import StepReport, Trainer
-from dnagrinder.training.run_file import Run, read_run_file
+
+if TYPE_CHECKING:
+    from dnagrinder.training.pretrain import StepReport, Trainer
+    from dnagrinder.training.run_file import Run
 
 RunFile = Annotated[Path, typer.Argument(help="Run file (YAML), e.g. config/pretraining/mini.yaml.")]
 DataFolder = Annotated[Path, typer.Option(help="Folder that the run file's FASTA paths are relative to.")]
@@ -49,6 +46,10 @@ def train_tokenizer(
 
     Example: [bold]dnagrinder train-tokenizer config/pretraining/mini.yaml --data genomes --out tokenizer.json[/bold]
     """
+    from dnagrinder.training.bpe import token_strings, train_bpe
+    from dnagrinder.training.corpus import load_corpus, tokenizer_splits
+    from dnagrinder.training.run_file import read_run_file
+
     run = read_run_file(run_file, data)
     recipe = run.tokenizer
     corpus = load_corpus(run.sources)
@@ -76,6 +77,13 @@ def pretrain(
     Example: [bold]dnagrinder pretrain config/pretraining/mini.yaml --data genomes --tokenizer tokenizer.json
     --out runs/mini[/bold]
     """
+    import torch
+
+    from dnagrinder.model.heads import MaskedLanguageModel
+    from dnagrinder.training.corpus import load_corpus
+    from dnagrinder.training.pretrain import Trainer
+    from dnagrinder.training.run_file import read_run_file
+
     run = read_run_file(run_file, data)
     if threads:
         torch.set_num_threads(threads)
@@ -117,6 +125,14 @@ def evaluate(
 
     Example: [bold]dnagrinder evaluate config/pretraining/mini.yaml --data genomes --checkpoint mini --json[/bold]
     """
+    import torch
+
+    from dnagrinder.scoring.packing import Engine
+    from dnagrinder.scoring.session import choose_device
+    from dnagrinder.training.corpus import load_corpus
+    from dnagrinder.training.evaluation import evaluate_checkpoint
+    from dnagrinder.training.run_file import read_run_file
+
     run = read_run_file(run_file, data)
     if threads:
         torch.set_num_threads(threads)
@@ -141,6 +157,11 @@ def info(
 
     Example: [bold]dnagrinder info --model base --json[/bold]
     """
+    import torch
+
+    from dnagrinder.model.encoder import count_parameters
+    from dnagrinder.model.heads import MaskedLanguageModel
+
     if checkpoint is not None:
         opened = open_checkpoint(checkpoint)
         show({**opened.card, "folder": str(opened.folder)}, as_json)

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dnagrinder.model.heads import MaskedLanguageModel
-
-TOKEN_BUDGET = 8192  # tokens of a pack; 8 row blocks, ~150 MB of activations in `base`
+from dnagrinder.scoring.parameters import TOKEN_BUDGET
 
 Ids = NDArray[np.int64]
 

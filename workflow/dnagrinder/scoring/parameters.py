@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dnagrinder import __version__
 from dnagrinder.errors import ConfigError
-from dnagrinder.model.checkpoint import Checkpoint
+
+if TYPE_CHECKING:
+    from dnagrinder.model.checkpoint import Checkpoint
 
 # Forced-boundary views (masked bases, slot of the scored base), best first by the cross-entropy measured on held-out
 # human bases (docs/method.md); ``views`` takes the first ones.
 VIEWS = ((1, 0), (5, 2), (4, 1), (6, 3), (4, 2), (5, 1))
 PRECISIONS = ("float32", "bfloat16")
+TOKEN_BUDGET = 8192  # tokens of a pack; 8 row blocks, ~150 MB of activations in `base`
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from dnagrinder.genome.variants import Allele
 from dnagrinder.model.checkpoint import Checkpoint, open_checkpoint
 from dnagrinder.model.tokenizer import BASES
 from dnagrinder.scoring.alleles import AlleleScorer
-from dnagrinder.scoring.packing import TOKEN_BUDGET, Engine
-from dnagrinder.scoring.parameters import ScoringParameters, provenance
+from dnagrinder.scoring.packing import Engine
+from dnagrinder.scoring.parameters import TOKEN_BUDGET, ScoringParameters, provenance
 from dnagrinder.scoring.regions import RegionScore, RegionScorer
 from dnagrinder.scoring.snv import Site
 from dnagrinder.scoring.tables import scores_table, table_alleles

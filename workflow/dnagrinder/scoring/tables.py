@@ -6,14 +6,16 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dnagrinder.errors import InputError
 from dnagrinder.genome.variants import Allele
-from dnagrinder.scoring.alleles import AlleleScore
+
+if TYPE_CHECKING:
+    from dnagrinder.scoring.alleles import AlleleScore
 
 METADATA_KEY = b"dnagrinder"
 ALLELE_COLUMNS = ("contig", "start", "ref", "alt")

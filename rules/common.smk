@@ -1,0 +1,100 @@
+# Shared by all rules. The place of the library, the Python that runs it, the checked settings, the files of the model.
+import os
+import re
+import shlex
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+from snakemake.sourcecache import LocalSourceFile
+
+HERE = workflow.current_basedir
+IS_CLONE = isinstance(HERE, LocalSourceFile)
+
+
+def library_root():
+    """Folder that holds workflow/ and kernels/: the clone itself, or Snakemake's cache of a remote repository.
+
+    A remote folder cannot be listed, so workflow/manifest.txt names its files; the cache keeps their layout.
+    """
+    if IS_CLONE:
+        return Path(HERE.get_path_or_uri(secret_free=True)).resolve().parent
+    names = Path(workflow.source_path("../workflow/manifest.txt")).read_text().split()
+    return [
+        Path(workflow.source_path(f"../{name}")).parents[name.count("/")]
+        for name in names
+    ][0]
+
+
+def any_of(names):
+    """Regular expression that matches exactly one of the names."""
+    return "|".join(re.escape(name) for name in names)
+
+
+LIBRARY = [str(library_root() / folder) for folder in ("workflow", "kernels")]
+sys.path[:0] = [folder for folder in LIBRARY if folder not in sys.path]
+
+from dnagrinder.errors import ConfigError
+from dnagrinder.settings import CHECKPOINT_FILES, interpreter, load_settings
+
+try:
+    SETTINGS = load_settings(config, Path.cwd())
+except ConfigError as error:
+    raise WorkflowError(
+        "\n  - ".join(["The settings cannot be used:", *error.problems])
+    )
+
+# An exported PYTHONPATH does not reach jobs in a conda environment; one in front of the command does.
+DNAGRINDER = shlex.join(
+    [
+        "env",
+        f"PYTHONPATH={':'.join(LIBRARY)}",
+        interpreter(
+            sys.executable,
+            {
+                method.name.lower()
+                for method in workflow.deployment_settings.deployment_method
+            },
+        ),
+        "-P",
+        "-m",
+        "dnagrinder",
+    ]
+)
+GPUS = 1 if SETTINGS.device == "cuda" else 0
+MODEL_ENV = "../envs/gpu.yaml" if GPUS else "../envs/dnagrinder.yaml"
+
+if not SETTINGS.checkpoint_is_embedded:
+    CHECKPOINT = SETTINGS.checkpoint
+elif IS_CLONE:
+    CHECKPOINT = f"{LIBRARY[0]}/dnagrinder/checkpoints/{SETTINGS.checkpoint}"
+else:
+    CHECKPOINT = f"<results>/checkpoint/{SETTINGS.checkpoint}"
+MODEL = [f"{CHECKPOINT}/{name}" for name in CHECKPOINT_FILES]
+READING = [
+    f"--window={SETTINGS.scoring.window}",
+    f"--precision={SETTINGS.scoring.precision}",
+]
+SCORING = [*READING, f"--views={SETTINGS.scoring.views}"]
+STORE = [f"--store={SETTINGS.store}"] if SETTINGS.store else []
+COMPUTING = [
+    f"--device={SETTINGS.device}",
+    f"--token-budget={SETTINGS.scoring.token_budget}",
+]
+CALLSETS = [callset.name for callset in SETTINGS.callsets]
+SAMPLES = [sample.name for sample in SETTINGS.samples]
+SCORES = [
+    *(f"<results>/scores/scores-{shard}.parquet" for shard in SETTINGS.shards),
+    "<results>/shards/stored.parquet",
+]
+GENOME = multiext("<results>/reference/genome.fa", ".gz", ".gz.fai", ".gz.gzi")
+
+
+def model_folder(wildcards, input):
+    """Params function: the folder of the model's files."""
+    return os.path.dirname(input.model[0])
+
+
+def output_folder(wildcards, output):
+    """Params function: the folder of the first output."""
+    return os.path.dirname(output[0])

@@ -1,0 +1,149 @@
+"""The whole workflow on a few real sites: everything is there, adds up, and is the same however the work is divided."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pysam
+import pytest
+from workflow_run import JOINT_SAMPLES, SITES, Run
+
+from dnagrinder.cli import main
+
+SAMPLES = ("one", *JOINT_SAMPLES)
+RESULTS = {
+    "reference/genome.fa.gz",
+    "reference/genome.fa.gz.fai",
+    "reference/genome.fa.gz.gzi",
+    "reference/genome.json",
+    *(
+        f"callsets/{callset}/{name}"
+        for callset in ("one", "joint")
+        for name in (
+            "alleles.parquet",
+            "ledger.parquet",
+            "genotypes.parquet",
+            "summary.json",
+            "scored.vcf.gz",
+            "scored.vcf.gz.tbi",
+        )
+    ),
+    "shards/shard-0001-of-0002.parquet",
+    "shards/shard-0002-of-0002.parquet",
+    "shards/stored.parquet",
+    "scores/scores-0001-of-0002.parquet",
+    "scores/scores-0002-of-0002.parquet",
+    *(
+        f"samples/{sample}/{name}"
+        for sample in SAMPLES
+        for name in (
+            "scores.parquet",
+            "scores.tsv",
+            "ledger.parquet",
+            "ledger.tsv",
+            "sample.json",
+            "context.parquet",
+            "report.html",
+        )
+    ),
+    "cohort/report.html",
+    "cohort/scores.parquet",
+    "cohort/dnagrinder_mqc.json",
+    "regions/regions.parquet",
+    "regions/regions.bedgraph",
+}
+
+
+@pytest.fixture(scope="module")
+def finished(new_run: Callable[..., Run]) -> Run:
+    """A run that has ended."""
+    run = new_run()
+    run.snakemake()
+    return run
+
+
+def test_results_are_those_promised(finished: Run) -> None:
+    assert set(finished.outputs()) == RESULTS
+
+
+def test_logs_mirror_outputs_and_benchmarks_are_kept(finished: Run) -> None:
+    logs = {name.removesuffix(".log") for name in finished.outputs("logs")}
+    benchmarks = {name.removesuffix(".tsv") for name in finished.outputs("benchmarks")}
+    assert {"reference/genome", "callsets/joint/scored", "scores/scores-0001-of-0002", "samples/one/report"} <= logs
+    assert {"reference/genome", "callsets/joint/alleles", "scores/scores-0002-of-0002", "regions/regions"} <= benchmarks
+    assert benchmarks <= logs
+
+
+def test_every_allele_is_accounted_for(finished: Run) -> None:
+    for sample in SAMPLES:
+        told = json.loads((finished.folder / "results" / "samples" / sample / "sample.json").read_text())
+        assert told["alleles_in_file"] == SITES == told["not_carried"] + told["alleles_in"]
+        assert told["alleles_in"] == told["scored"] + told["from_store"] + told["rejected"]
+        assert told["ref_checked"] == told["ref_matched"] == SITES
+    single = json.loads((finished.folder / "results" / "samples" / "one" / "sample.json").read_text())
+    assert single["not_carried"] == 0
+
+
+def test_each_allele_is_scored_once_in_the_cohort(finished: Run) -> None:
+    scores = pa.concat_tables(
+        [pq.read_table(path) for path in sorted((finished.folder / "results" / "scores").glob("*.parquet"))]
+    )
+    keys = set(zip(*(scores[name].to_pylist() for name in ("contig", "start", "ref", "alt")), strict=True))
+    assert len(scores) == len(keys)
+    sites = set()
+    for name in ("one.vcf", "joint.vcf"):
+        sites |= {(r.chrom, r.start, r.ref, r.alts[0]) for r in pysam.VariantFile(str(finished.folder / name)) if r.alts}
+    assert keys == sites  # the sites kept are normalised as they stand
+
+
+def test_second_run_elsewhere_gives_the_same_bytes(finished: Run, new_run: Callable[..., Run]) -> None:
+    again = new_run()
+    again.snakemake()
+    first, second = finished.outputs(), again.outputs()
+    assert [name for name in first if first[name] != second[name]] == []
+
+
+def test_finished_run_has_nothing_to_do(finished: Run) -> None:
+    assert "Nothing to be done" in finished.snakemake("-n")
+
+
+def test_deleted_result_is_made_again_the_same(finished: Run) -> None:
+    lost = finished.folder / "results" / "scores" / "scores-0001-of-0002.parquet"
+    before = lost.read_bytes()
+    lost.unlink()
+    finished.snakemake("results/scores/scores-0001-of-0002.parquet")
+    assert lost.read_bytes() == before
+
+
+@pytest.mark.parametrize(("shards", "order"), [(1, 1), (3, -1), (7, 1)])
+def test_scores_do_not_depend_on_shards_and_order(
+    finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shards: int, order: int
+) -> None:
+    results = finished.folder / "results"
+    tables = sorted(str(path) for path in results.glob("callsets/*/alleles.parquet"))[::order]
+    common = [f"--reference={results}/reference/genome.fa.gz", f"--checkpoint={finished.folder}/model", "--views=1"]
+
+    def command(*arguments: str) -> None:
+        monkeypatch.setattr(sys, "argv", ["dnagrinder", *arguments, *common])
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert end.value.code in (0, None)
+
+    command("unique-alleles", *tables, f"--shards={shards}", f"--out-dir={tmp_path}")
+    parts = sorted(tmp_path.glob("shard-*.parquet"))
+    assert len(parts) == shards
+    for part in parts:
+        command("score-alleles", str(part), f"--out={part.with_name('scores-' + part.name)}", "--device=cpu")
+    got = pa.concat_tables([pq.read_table(path) for path in sorted(tmp_path.glob("scores-*.parquet"))])
+    wanted = pa.concat_tables([pq.read_table(path) for path in sorted(results.glob("scores/*.parquet"))])
+    assert got.equals(wanted)
+
+
+def test_report_of_the_workflow(finished: Run) -> None:
+    finished.snakemake("--report", "report.zip")
+    assert (finished.folder / "report.zip").stat().st_size > 10_000

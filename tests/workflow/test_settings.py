@@ -1,0 +1,254 @@
+"""Configuration and sample sheet: what is accepted, and that every problem is told, all at once."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from dnagrinder.errors import ConfigError
+from dnagrinder.samplesheet import Callset, Sample, name_callsets, safe_name, vcf_columns
+from dnagrinder.scoring.packing import TOKEN_BUDGET
+from dnagrinder.scoring.parameters import PRECISIONS, VIEWS, ScoringParameters
+from dnagrinder.scoring.session import DEVICES
+from dnagrinder.settings import SCHEMAS, Settings, gpu_present, interpreter, load_settings
+
+COLUMNS = "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO"
+
+
+def vcf_text(*samples: str) -> str:
+    """A VCF without records; with sample columns it has a FORMAT column."""
+    return "##fileformat=VCFv4.2\n" + "\t".join([COLUMNS, *(("FORMAT", *samples) if samples else ())]) + "\n"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run directory with a reference, a checkpoint folder, three VCFs and a sheet that uses two of them."""
+    (tmp_path / "genome.fa").write_text(">1\nACGT\n")
+    (tmp_path / "model").mkdir()
+    for name in ("model.safetensors", "card.json", "tokenizer.json"):
+        (tmp_path / "model" / name).write_text("")
+    (tmp_path / "one.vcf").write_text(vcf_text("NORMAL"))
+    (tmp_path / "two.vcf").write_text(vcf_text("A", "B"))
+    (tmp_path / "sites.vcf").write_text(vcf_text())
+    (tmp_path / "samples.tsv").write_text("sample\tvcf\nX\tone.vcf\nA\ttwo.vcf\nB\ttwo.vcf\n")
+    return tmp_path
+
+
+def settings(run: Path, **changes: Any) -> Settings:
+    """Settings of the run with the given keys changed."""
+    return load_settings({"samples": "samples.tsv", "reference": "genome.fa", "checkpoint": "model"} | changes, run)
+
+
+def problems(run: Path, **changes: Any) -> list[str]:
+    """The problems that loading the changed settings tells."""
+    with pytest.raises(ConfigError) as caught:
+        settings(run, **changes)
+    return caught.value.problems
+
+
+def test_defaults_are_those_of_the_schema(run: Path) -> None:
+    schema = yaml.safe_load((SCHEMAS / "config.schema.yaml").read_text())
+    loaded = settings(run)
+    for section in ("scoring", "report"):
+        for key, part in schema["properties"][section]["properties"].items():
+            assert getattr(getattr(loaded, section), key) == part["default"]
+    assert loaded.results_dir == schema["properties"]["results_dir"]["default"]
+
+
+def test_defaults_and_choices_are_those_of_the_library(run: Path) -> None:
+    schema = yaml.safe_load((SCHEMAS / "config.schema.yaml").read_text())
+    properties = schema["properties"]["scoring"]["properties"]
+    loaded = settings(run).scoring
+    assert ScoringParameters(loaded.window, loaded.views, loaded.precision) == ScoringParameters()
+    assert loaded.token_budget == TOKEN_BUDGET
+    assert tuple(properties["precision"]["enum"]) == PRECISIONS
+    assert tuple(properties["device"]["enum"]) == DEVICES
+    assert properties["views"]["maximum"] == len(VIEWS)
+    for window in (properties["window"]["minimum"], properties["window"]["maximum"]):
+        assert ScoringParameters(window=window).window == window
+
+
+def test_every_key_of_the_schemas_is_described() -> None:
+    for name in ("config", "samples"):
+        schema = yaml.safe_load((SCHEMAS / f"{name}.schema.yaml").read_text())
+        sections = [schema] + [part for part in schema["properties"].values() if "properties" in part]
+        for section in sections:
+            assert section["additionalProperties"] is False
+            for key, part in section["properties"].items():
+                assert part["type"], key
+                assert part["description"], key
+                assert "default" in part or key in {"reference", "url", "sha256", "sample", "vcf"}, key
+
+
+def test_config_readme_names_every_key_and_default(repository: Path) -> None:
+    readme = (repository / "config" / "README.md").read_text()
+    schema = yaml.safe_load((SCHEMAS / "config.schema.yaml").read_text())
+    for key, part in schema["properties"].items():
+        if key in ("scoring", "report"):
+            for inner, leaf in part["properties"].items():
+                assert f"| `{key}: {inner}` | `{leaf['default']}` |" in readme
+        elif "default" in part:
+            default = {None: "null", True: "true"}.get(part["default"], part["default"])
+            assert f"| `{key}` | `{default}` |" in readme
+
+
+def test_samples_and_callsets(run: Path) -> None:
+    loaded = settings(run)
+    assert loaded.samples == (Sample("X", "X", "NORMAL"), Sample("A", "two", "A"), Sample("B", "two", "B"))
+    assert loaded.callsets == (Callset("X", "one.vcf", ("NORMAL",)), Callset("two", "two.vcf", ("A", "B")))
+    assert loaded.sample("X").selector == "X=NORMAL"
+
+
+def test_two_spellings_of_one_file_are_one_callset(run: Path) -> None:
+    (run / "samples.tsv").write_text(f"sample\tvcf\nA\ttwo.vcf\nB\t{run}/two.vcf\n")
+    assert settings(run).callsets == (Callset("two", "two.vcf", ("A", "B")),)
+
+
+def test_file_of_sites_belongs_to_its_row(run: Path) -> None:
+    (run / "samples.tsv").write_text("sample\tvcf\nS\tsites.vcf\n")
+    loaded = settings(run)
+    assert loaded.samples == (Sample("S", "S", None),)
+    assert loaded.callsets[0].columns == ()
+    assert loaded.samples[0].selector == "S"
+
+
+def test_column_may_be_named(run: Path) -> None:
+    (run / "samples.tsv").write_text("# comment\nsample\tvcf\tvcf_sample\nX\tone.vcf\t\npatient\ttwo.vcf\tB\n")
+    assert settings(run).samples == (Sample("X", "X", "NORMAL"), Sample("patient", "patient", "B"))
+
+
+def test_inputs_made_by_another_workflow_are_not_looked_for(run: Path) -> None:
+    (run / "samples.tsv").write_text("sample\tvcf\tvcf_sample\nX\tlater.vcf\t\nY\tlater.vcf\tcolumn\n")
+    loaded = settings(run, check_inputs=False, reference="later.fa")
+    assert loaded.samples == (Sample("X", "later", "X"), Sample("Y", "later", "column"))
+
+
+def test_remote_reference(run: Path) -> None:
+    loaded = settings(run, reference={"url": "https://example.org/genome.fa.gz", "sha256": "0" * 64})
+    assert loaded.reference.is_remote
+    assert not settings(run).reference.is_remote
+
+
+def test_all_problems_at_once(run: Path) -> None:
+    (run / "samples.tsv").write_text("sample\tvcf\n../X\tone.vcf\nA\ttwo.vcf\nA\tabsent.vcf\n-r\tone.vcf\n\tone.vcf\n")
+    found = problems(
+        run,
+        referense="x",
+        reference="absent.fa",
+        regions="absent.bed",
+        checkpoint="mega",
+        scoring={"windw": 1, "views": 0, "device": "tpu"},
+        report={"top": "many"},
+    )
+    told = "\n".join(found)
+    for fragment in (
+        "unknown key 'referense'; did you mean 'reference'?",
+        "scoring: unknown key 'windw'; did you mean 'window'?",
+        "scoring.views: 0 is less than the minimum of 1",
+        "scoring.device: 'tpu' is not one of ['auto', 'cpu', 'cuda']",
+        "report.top: 'many' is not of type 'integer'",
+        "reference: file not found: absent.fa",
+        "regions: file not found: absent.bed",
+        "checkpoint: 'mega' is neither an embedded checkpoint",
+        "row 1: sample: '../X' is not allowed here",
+        "row 3: sample 'A' stands in row 2 already",
+        "row 3: file not found: absent.vcf",
+        "row 4: sample: '-r' is not allowed here",
+        "row 5: 'sample' is a required property",
+    ):
+        assert fragment in told
+    assert len(found) == 13
+
+
+@pytest.mark.parametrize(
+    ("sheet", "fragment"),
+    [
+        ("", "empty"),
+        ("sample\tvcf\n", "no rows under the header line"),
+        ("sample\tvcf\tsex\nX\tone.vcf\tf\n", "header line: unknown key 'sex'"),
+        ("name\tvcf\nX\tone.vcf\n", "header line: 'sample' is a required property"),
+        ("sample\tvcf\tvcf\nX\tone.vcf\tone.vcf\n", "column 'vcf' stands there twice"),
+        ("sample\tvcf\nX\tone.vcf\tB\n", "row 1: 3 fields under 2 columns"),
+        ("sample\tvcf\nC\ttwo.vcf\n", "two.vcf has no sample column 'C' (it has A, B); name the sample's column"),
+        ("sample\tvcf\tvcf_sample\nX\tone.vcf\tNORMALE\n", "no sample column 'NORMALE' (the closest is 'NORMAL')"),
+        ("sample\tvcf\nX\tone.vcf\nY\tone.vcf\n", "samples 'X' and 'Y' both take the column 'NORMAL' of one.vcf"),
+        ("sample\tvcf\nX\tsites.vcf\nY\tsites.vcf\n", "samples 'X' and 'Y' both take all of sites.vcf"),
+    ],
+)
+def test_sheet_problems(run: Path, sheet: str, fragment: str) -> None:
+    (run / "samples.tsv").write_text(sheet)
+    found = problems(run)
+    assert len(found) <= 2
+    assert fragment in "; ".join(found)
+
+
+def test_sheet_that_is_missing_or_not_text(run: Path) -> None:
+    assert "No such file" in problems(run, samples="absent.tsv")[0]
+    (run / "book.tsv").write_bytes(b"PK\x03\x04\xff\xfe")
+    assert "not UTF-8 text" in problems(run, samples="book.tsv")[0]
+
+
+def test_checkpoint_folder_must_be_complete(run: Path) -> None:
+    (run / "model" / "card.json").unlink()
+    assert problems(run) == ["config: checkpoint: the folder model lacks card.json"]
+
+
+def test_reference_address_needs_its_checksum(run: Path) -> None:
+    assert "'sha256' is a required property" in problems(run, reference={"url": "https://example.org/x.fa"})[0]
+    assert "is not allowed here" in problems(run, reference={"url": "s3://x/y.fa", "sha256": "0" * 64})[0]
+
+
+def test_columns_are_read_from_every_form_of_file(tmp_path: Path) -> None:
+    text = vcf_text("A", "B b").encode()
+    (tmp_path / "plain.vcf").write_bytes(text.replace(b"\n", b"\r\n"))
+    with gzip.open(tmp_path / "packed.vcf.gz", "wb") as handle:
+        handle.write(text)
+    with gzip.open(tmp_path / "binary.bcf", "wb") as handle:
+        handle.write(b"BCF\x02\x02" + struct.pack("<I", len(text) + 1) + text + b"\0" + b"\x01\x02")
+    for name in ("plain.vcf", "packed.vcf.gz", "binary.bcf"):
+        assert vcf_columns(tmp_path / name) == ("A", "B b")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\x1f\x8b\x08", b"20\t1\t.\tA\tC\n", b"##fileformat=VCFv4.2\n", b"BCF\x02\x02\x01"]
+)
+def test_files_without_readable_header_have_unknown_columns(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x").write_bytes(content)
+    assert vcf_columns(tmp_path / "x") is None
+
+
+def test_callset_names_are_safe_and_unique() -> None:
+    assert safe_name("../joint calls (2).x") == "_joint_calls_2_.x"
+    assert safe_name("...") == "callset"
+    files = {"a/joint.vcf.gz": ["A", "B"], "b/joint.bcf": ["C", "D"], "c/x.vcf": ["joint"]}
+    assert name_callsets(files) == {"c/x.vcf": "joint", "a/joint.vcf.gz": "joint-2", "b/joint.bcf": "joint-3"}
+
+
+def test_device_follows_the_machine(run: Path) -> None:
+    assert settings(run, scoring={"device": "cuda"}).device == "cuda"
+    assert settings(run, scoring={"device": "cpu"}).device == "cpu"
+    assert settings(run).device == ("cuda" if gpu_present() else "cpu")
+
+
+def test_gpu_needs_device_node_and_driver(tmp_path: Path) -> None:
+    (tmp_path / "nvidiactl").touch()
+    assert not gpu_present(tmp_path, lambda name: name)
+    (tmp_path / "nvidia0").touch()
+    assert gpu_present(tmp_path, lambda name: name)
+    assert not gpu_present(tmp_path, lambda _: None)
+
+
+def test_interpreter_is_the_environments_only_under_conda() -> None:
+    assert interpreter("/venv/bin/python", {"conda"}) == "python"
+    assert interpreter("/venv/bin/python", {"conda", "apptainer"}) == "python"
+    assert interpreter("/venv/bin/python", {"env_modules"}) == "/venv/bin/python"
+    assert interpreter("/venv/bin/python", set()) == "/venv/bin/python"
+
+
+def test_shard_names_count_from_one(run: Path) -> None:
+    assert settings(run, scoring={"shards": 3}).shards == ["0001-of-0003", "0002-of-0003", "0003-of-0003"]
