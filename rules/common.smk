@@ -78,7 +78,7 @@ READING = [
 SCORING = [*READING, f"--views={SETTINGS.scoring.views}"]
 STORE = [f"--store={SETTINGS.store}"] if SETTINGS.store else []
 COMPUTING = [
-    f"--device={SETTINGS.device}",
+    f"--device={SETTINGS.scoring.device}",
     f"--token-budget={SETTINGS.scoring.token_budget}",
 ]
 CALLSETS = [callset.name for callset in SETTINGS.callsets]

@@ -17,6 +17,7 @@ rule score_regions:
             category="Regions",
             labels={"file": "mean log-likelihood per base (bedGraph)"},
         ),
+        ledger="<results>/regions/ledger.tsv",
     log:
         "<logs>/regions/regions.log",
     benchmark:
@@ -36,4 +37,4 @@ rule score_regions:
     shell:
         "{params.dnagrinder} score-regions {input.regions:q} --reference {input.genome[0]:q}"
         " --checkpoint {params.model:q} {params.reading:q} {params.computing:q} --threads {threads}"
-        " --out {output.table:q} --bedgraph {output.track:q} > {log:q} 2>&1"
+        " --out {output.table:q} --bedgraph {output.track:q} --ledger {output.ledger:q} > {log:q} 2>&1"

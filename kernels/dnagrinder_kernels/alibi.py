@@ -17,9 +17,11 @@ a geometric series: the bound holds for every length N. It is <= eps as soon as
 
     w_i >= (u_i - M_i + T) / m - 1,      T = ln(2 / ((1 - exp(-m)) * eps)).
 
-``key_reach`` returns w_i = ceil((u_i - M_i + T) / m), one key more than needed, which also covers the rounding of the bound
-itself in float32. Outlier keys enlarge R and with it w_i: they can cost speed, never correctness. An output row, a convex
-combination of values, moves by at most 2 * eps * max_j |v_j|.
+``key_reach`` returns w_i = ceil((u_i - M_i + T) / m), one key more than needed, and works in float64 on the difference
+u_i - M_i = scale * (q_i . (c - k_i) + |q_i| R), in which a large common part of the keys cancels before it is multiplied.
+Outlier keys enlarge R and with it w_i: they can cost speed, never correctness. An output row, a convex combination of
+values, moves by at most 2 * eps * max_j |v_j|. The proof is about exact scores of the q and k given; what float32 or bfloat16 rounds
+when it multiplies them is the same with and without the cut-off.
 """
 
 from __future__ import annotations
@@ -74,11 +76,10 @@ def key_reach(q: Tensor, k: Tensor, slope: float, epsilon: float, scale: float) 
     n = q.shape[0]
     if epsilon <= 0 or slope <= 0:
         return torch.full((n,), n, dtype=torch.int64, device=q.device)
-    q32, k32 = q.detach().float(), k.detach().float()
-    centre = k32.mean(0)  # (d,)
-    radius = (k32 - centre).norm(dim=-1).max()
-    upper = scale * (q32 @ centre + q32.norm(dim=-1) * radius)  # (n,)
-    own = scale * (q32 * k32).sum(-1)  # (n,)
+    queries, keys = q.detach().double(), k.detach().double()
+    offsets = keys - keys.mean(0)  # (n, d) k - c
+    lengths = offsets.norm(dim=-1)  # (n,)
+    excess = scale * (queries.norm(dim=-1) * lengths.max() - (queries * offsets).sum(-1))  # (n,) u - M
     margin = math.log(2.0) - math.log(-math.expm1(-slope)) - math.log(epsilon)
-    reach = ((upper - own + margin) / slope).ceil()
+    reach = ((excess + margin) / slope).ceil()
     return reach.nan_to_num(nan=float(n), posinf=float(n)).clamp(0, n).to(torch.int64)

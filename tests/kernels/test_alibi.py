@@ -42,7 +42,8 @@ def dropped_share(q, k, slope, reach, scale):
     n = q.shape[0]
     rows = torch.arange(n)
     distance = (rows[:, None] - rows[None, :]).abs()
-    weights = (q.double() @ k.double().T * scale - slope * distance).softmax(-1)
+    keys = k.double() - k.double().mean(0)  # a part common to all keys changes no weight
+    weights = (q.double() @ keys.T * scale - slope * distance).softmax(-1)
     return (weights * (distance > reach[:, None])).sum(-1).max().item()
 
 
@@ -56,6 +57,9 @@ def adversarial(kind, n, d, generator):
         k[:] = k[0]
     elif kind == "common offset":
         k += 5
+    elif kind == "huge common offset":
+        q += 5000
+        k = 5000 + k * 1e-4
     elif kind == "zero query":
         q[n // 2] = 0
     elif kind == "outlier key":
@@ -63,7 +67,16 @@ def adversarial(kind, n, d, generator):
     return q, k
 
 
-KINDS = ("plain", "huge norms", "one far key matters", "equal keys", "common offset", "zero query", "outlier key")
+KINDS = (
+    "plain",
+    "huge norms",
+    "one far key matters",
+    "equal keys",
+    "common offset",
+    "huge common offset",
+    "zero query",
+    "outlier key",
+)
 
 
 @settings(max_examples=60, deadline=None)

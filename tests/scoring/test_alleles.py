@@ -1,10 +1,12 @@
 """Scores of alleles with the tiny model: identities that must hold whatever the weights."""
 
+import math
 import random
 from dataclasses import asdict
 
 import pytest
 
+from dnagrinder.errors import InputError
 from dnagrinder.genome.variants import Allele, normalise
 from dnagrinder.scoring import alleles as module
 from dnagrinder.scoring.alleles import AlleleScorer
@@ -62,7 +64,7 @@ def test_both_ends_of_a_contig_are_scored(scorer, reference):
             ]
         )
     )
-    assert all(item.score == item.score for item in found)
+    assert all(math.isfinite(item.score) for item in found)
     assert found[0].method == "snv_marginal"
 
 
@@ -70,3 +72,10 @@ def test_progress_ends_at_the_total(scorer, sample_alleles):
     calls = []
     list(scorer.score(sample_alleles, lambda done, total: calls.append((done, total))))
     assert calls[-1] == (len(sample_alleles), len(sample_alleles))
+
+
+def test_an_allele_of_another_reference_is_refused(scorer, reference):
+    ref = reference.fetch("1", 300, 301)
+    wrong, alt = [base for base in "ACGT" if base != ref][:2]
+    with pytest.raises(InputError, match=f"1:301:{wrong}:{alt}"):
+        list(scorer.score([Allele("1", 300, wrong, alt)]))

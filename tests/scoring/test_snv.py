@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from dnagrinder.model.tokenizer import CLS, MASK, SEP
+from dnagrinder.genome.reference import ReferenceGenome
+from dnagrinder.model.tokenizer import CLS, MASK, SEP, SPECIAL_TOKENS, DnaTokenizer, reverse_complement
 from dnagrinder.scoring.parameters import VIEWS, ScoringParameters
-from dnagrinder.scoring.snv import Site, site_log_probs
+from dnagrinder.scoring.snv import Site, site_log_probs, supported_views
 
 
 class WordCountModel:
@@ -48,18 +49,43 @@ def test_marginal_sums_tokens_of_the_length_by_their_base(toy, checkpoint, refer
     np.testing.assert_allclose(np.exp(rows).sum(axis=1), 1.0)
 
 
-def test_context_is_both_flanks_around_one_mask(toy, checkpoint, reference):
+@pytest.mark.parametrize("start", [700, 701, 2990, 3])
+def test_context_is_both_flanks_around_one_mask(toy, checkpoint, reference, start):
+    """Left of the mask ends L bases before what is right of it, on both strands and for every view."""
     model, _ = toy
     tokenizer = checkpoint.tokenizer
-    site_log_probs(model, tokenizer, reference, [Site("1", 700)], ScoringParameters(window=100))
-    forward, reverse = (i.ids for i in model.inputs)
-    (position,) = model.inputs[0].masked
-    assert forward[0] == CLS
-    assert forward[-1] == SEP
-    assert forward[position] == MASK
-    assert tokenizer.decode(forward[:position]) == reference.fetch("1", 650, 700)
-    assert tokenizer.decode(forward[position + 1 :]) == reference.fetch("1", 701, 750)
-    assert len(tokenizer.decode(reverse)) == 99
+    site_log_probs(model, tokenizer, reference, [Site("1", start)], ScoringParameters(window=100, views=len(VIEWS)))
+    first, last = max(0, start - 50), min(start + 50, 3000)
+    forward = reference.fetch("1", first, last)
+    strands = ((forward, start - first), (reverse_complement(forward), last - 1 - start))
+    expected = [
+        (sequence[: offset - slot], sequence[offset - slot + length :])
+        for sequence, offset in strands
+        for length, slot in VIEWS
+        if offset - slot >= 0 and offset - slot + length <= len(sequence)
+    ]
+    found = []
+    for model_input in model.inputs:
+        (position,) = model_input.masked
+        ids = model_input.ids
+        assert (ids[0], ids[position], ids[-1]) == (CLS, MASK, SEP)
+        found.append((tokenizer.decode(ids[:position]), tokenizer.decode(ids[position + 1 :])))
+    assert found == expected
+
+
+def test_a_reverse_complemented_reference_gives_complemented_probabilities(engine, checkpoint, reference, tmp_path):
+    bases = reference.fetch("1", 0, 401)
+    path = tmp_path / "turned.fa"
+    path.write_text(f">1\n{reverse_complement(bases)}\n")
+    (tmp_path / "same.fa").write_text(f">1\n{bases}\n")
+    parameters = ScoringParameters(window=101, views=4)
+    with ReferenceGenome.open(path) as turned, ReferenceGenome.open(tmp_path / "same.fa") as same:
+        (rows,) = site_log_probs(engine, checkpoint.tokenizer, same, [Site("1", 200)], parameters)
+        (other,) = site_log_probs(engine, checkpoint.tokenizer, turned, [Site("1", 200)], parameters)
+    half = len(rows) // 2
+    np.testing.assert_allclose(other[:half, ::-1], rows[half:], atol=1e-6)
+    np.testing.assert_allclose(other[half:, ::-1], rows[:half], atol=1e-6)
+    assert np.abs(rows[:half] - rows[half:]).max() > 1e-3
 
 
 @pytest.mark.parametrize(("contig", "start"), [("1", 0), ("1", 2999), ("2", 0), ("2", 39)])
@@ -77,3 +103,9 @@ def test_reverse_strand_complements_the_bases(checkpoint, reference):
     model = WordCountModel(weights.tolist())
     (rows,) = site_log_probs(model, checkpoint.tokenizer, reference, [Site("1", 50)], ScoringParameters(views=1))
     assert ["ACGT"[row.argmax()] for row in rows] == ["T", "A"]
+
+
+def test_views_that_the_vocabulary_cannot_spell_are_left_out():
+    """Bases only: no token of two or more bases exists, so one view remains."""
+    tokenizer = DnaTokenizer.from_merges([*SPECIAL_TOKENS, *"ACGT"], [])
+    assert supported_views(tokenizer, len(VIEWS)) == [(1, 0)]

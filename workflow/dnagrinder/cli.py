@@ -11,7 +11,7 @@ import sys
 import typer
 
 from dnagrinder.commands import reports, scoring, training, variants
-from dnagrinder.errors import DnaGrinderError
+from dnagrinder.errors import DnaGrinderError, InputError
 
 app = typer.Typer(
     name="dnagrinder",
@@ -27,12 +27,15 @@ for _room in (variants, scoring, reports, training):
 
 
 def main() -> None:
-    """Run a command; an error of our family ends as one line on stderr and its exit code."""
+    """Run a command; an error of our family, or of the file system, ends as one line on stderr and its exit code."""
     try:
         app()
     except DnaGrinderError as error:
         print("dnagrinder: error: " + " ".join(str(error).split()), file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:
+        print(f"dnagrinder: error: {error.strerror or error}: {error.filename or 'no file named'}", file=sys.stderr)
+        sys.exit(InputError.exit_code)
     except KeyboardInterrupt:
         print("dnagrinder: interrupted", file=sys.stderr)
         sys.exit(130)

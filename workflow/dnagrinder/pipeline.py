@@ -12,7 +12,7 @@ from dnagrinder import __version__
 from dnagrinder.errors import InvariantError
 from dnagrinder.genome.tables import write_variant_tables
 from dnagrinder.reports.tables import write_tsv
-from dnagrinder.reports.vcf import annotate_vcf
+from dnagrinder.reports.vcf import annotate_vcf, check_destination
 from dnagrinder.scoring.session import Progress, ScoringSession
 from dnagrinder.scoring.shards import unique_alleles
 from dnagrinder.scoring.store import ScoreStore
@@ -37,6 +37,7 @@ def score_vcf(
     Raises:
         InputError, BuildMismatchError: from the VCF. InvariantError: the counts do not add up.
     """
+    check_destination(vcf, out)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".dnagrinder-", dir=out.parent) as name:
         folder = Path(name)

@@ -27,11 +27,13 @@ from dnagrinder.commands.options import (
     Window,
     show,
 )
+from dnagrinder.genome.files import written_aside
 from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.genome.regions import read_bed
 from dnagrinder.model.checkpoint import open_checkpoint
 from dnagrinder.progress import track
 from dnagrinder.reports.joining import least_expected
+from dnagrinder.reports.tables import write_tsv
 from dnagrinder.scoring import shards as sharding
 from dnagrinder.scoring.parameters import ScoringParameters, provenance
 from dnagrinder.scoring.store import ScoreStore
@@ -85,6 +87,7 @@ def score_regions(
     reference: ReferenceFile,
     out: Annotated[Path, typer.Option("--out", "-o", help="Parquet: one row a region with its embedding.")],
     bedgraph: Annotated[Path, typer.Option(help="bedGraph of the log-likelihood of every base.")],
+    ledger: Annotated[Path, typer.Option(help="Table (.tsv) of the regions that were not scored, with reasons.")],
     checkpoint: CheckpointName = "mini",
     window: Window = DEFAULTS.window,
     precision: Precision = DEFAULTS.precision,
@@ -95,7 +98,8 @@ def score_regions(
 ) -> None:
     """Score regions: mean masked log-likelihood a base, and one pooled embedding each.
 
-    Example: [bold]dnagrinder score-regions exons.bed -r GRCh38.fa --out exons.parquet --bedgraph exons.bedgraph[/bold]
+    Example: [bold]dnagrinder score-regions exons.bed -r GRCh38.fa --out exons.parquet --bedgraph exons.bedgraph
+    --ledger rejected.tsv[/bold]
     """
     from dnagrinder.scoring.session import open_session, region_tables
 
@@ -110,11 +114,10 @@ def score_regions(
         accepted, rejected = regions.accepted, regions.rejected
         table, lines = region_tables(accepted, list(session.score_regions(accepted, progress)))
         write_parquet(table, out, session.provenance)
-    bedgraph.parent.mkdir(parents=True, exist_ok=True)
-    partial = bedgraph.with_name(bedgraph.name + ".partial")
     header = 'track type=bedGraph name="dnaGrinder log-likelihood" description="mean log p of the reference base, nats"'
-    partial.write_text("".join(f"{line}\n" for line in [header, *lines]), encoding="utf-8")
-    partial.replace(bedgraph)
+    with written_aside(bedgraph) as aside:
+        aside.write_text("".join(f"{line}\n" for line in [header, *lines]), encoding="utf-8")
+    write_tsv(pa.Table.from_pandas(rejected, preserve_index=False), ledger)
     show(
         {
             "regions_in": len(accepted) + len(rejected),

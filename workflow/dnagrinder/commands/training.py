@@ -127,10 +127,10 @@ def evaluate(
     """
     import torch
 
+    from dnagrinder.evaluation import evaluate_checkpoint
     from dnagrinder.scoring.packing import Engine
     from dnagrinder.scoring.session import choose_device
     from dnagrinder.training.corpus import load_corpus
-    from dnagrinder.training.evaluation import evaluate_checkpoint
     from dnagrinder.training.run_file import read_run_file
 
     run = read_run_file(run_file, data)
@@ -189,6 +189,7 @@ def _card(run: Run, trainer: Trainer) -> dict[str, Any]:
             ],
             "held_out_tail_of_every_contig": run.sources[0].held_out_tail,
             "known_bases": trainer.corpus.bases,
+            "corpus_sha256": trainer.corpus.digest,
             "tokens": tokens,
             "steps": trainer.step,
             "seconds": round(trainer.seconds),

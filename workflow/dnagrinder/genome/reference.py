@@ -134,16 +134,17 @@ class ReferenceGenome:
         """Identity of the sequence: sha256 over ``>name\\n``, upper-case bases, ``\\n`` per contig in file order.
 
         Compression, line width and soft mask leave it unchanged. Kept in the user's cache for the file's size and time.
+
+        Raises:
+            InputError: a letter that is no nucleotide code, as when the index belongs to another file.
         """
         note = _cached(self.path, "digest.json")
         try:
             return str(json.loads(note.read_text())["sha256"])
         except (OSError, ValueError, KeyError):
-            value = hashlib.sha256()
-            for piece in self._canonical_text():
-                value.update(piece)
-            _remember(note, value.hexdigest())
-            return value.hexdigest()
+            value = _checked_digest(self, self.path)
+            _remember(note, value)
+            return value
 
     def check_build(self, contigs: Iterable[tuple[str, int | None]], source: str) -> None:
         """Refuse ``contigs`` (name, length or None where unstated) that this reference holds at another length.
@@ -244,7 +245,10 @@ def _checked_digest(genome: ReferenceGenome, shown: Path) -> str:
             contig = piece[1:-1].decode()
         elif other := piece.strip().translate(None, _NUCLEOTIDE_CODES):
             letters = bytes(sorted(set(other)))[:8].decode(errors="replace")
-            raise InputError(f"reference FASTA {shown}: contig {contig} holds {letters!r}, which are no nucleotide codes")
+            raise InputError(
+                f"reference FASTA {shown}: contig {contig} holds {letters!r}, which are no nucleotide codes; "
+                "where the file was replaced, delete its old .fai and .gzi"
+            )
     return value.hexdigest()
 
 

@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pysam
 
-from dnagrinder.errors import InputError, InvariantError
+from dnagrinder.errors import ConfigError, InputError, InvariantError
 from dnagrinder.genome.files import compression, existing_file, written_aside
 from dnagrinder.reports.joining import attach_scores
 from dnagrinder.scoring.tables import ALLELE_COLUMNS, read_parquet
@@ -35,7 +35,8 @@ INFO_FIELDS = (
     (
         "DG_SCORE",
         "Float",
-        "Score: log P(ALT) - log P(REF) under the model, natural log; below 0 the model expects ALT less than REF",
+        "Score: log P(ALT) - log P(REF) under the model, natural log, for SNVs; difference of block "
+        "pseudo-log-likelihoods for other alleles; below 0 the model expects ALT less than REF",
     ),
     ("DG_SPREAD", "Float", "Standard deviation of DG_SCORE over tokenisation views and strands"),
     ("DG_COS", "Float", "Cosine distance between the embeddings of the sequence around REF and around ALT"),
@@ -92,8 +93,10 @@ def annotate_vcf(
 
     Raises:
         InputError: ``source`` is damaged, or the tables belong to another file.
+        ConfigError: ``destination`` is ``source`` or is not called ``….gz``.
         InvariantError: an accepted allele has no score.
     """
+    check_destination(source, destination)
     existing_file(source, "VCF")
     rows = _outcome_table(alleles, ledger, scores)
     header, body = _read(source)
@@ -115,6 +118,14 @@ def annotate_vcf(
         except OSError as error:
             raise InputError(f"VCF {source} cannot be indexed: {error}") from error
     return _counts(rows)
+
+
+def check_destination(source: Path, destination: Path) -> None:
+    """Refuse to write over the input, or bgzip into a file not called so. Raises ConfigError."""
+    if destination.suffix not in (".gz", ".bgz"):
+        raise ConfigError(f"output {destination}: the annotated VCF is bgzip, call it {destination.name}.gz")
+    if destination.exists() and source.exists() and destination.samefile(source):
+        raise ConfigError(f"output {destination} is the input itself; give another name")
 
 
 def _outcome_table(alleles: Path, ledger: Path, scores: list[Path]) -> pa.Table:

@@ -28,7 +28,7 @@ class AlleleScore:
         spread: standard deviation of the score over views and strands (population form).
         views: number of views times strands that the score is a mean of.
         log_p_ref, log_p_alt: mean log-probabilities; of the base for an SNV, of the whole block otherwise.
-        cosine_distance, l2_distance: mean distance of the hidden states of bases outside the allele.
+        cosine_distance, l2_distance: mean distance of the hidden states of tokens outside the allele's block.
         method: "snv_marginal" or "block_likelihood".
     """
 

@@ -3,7 +3,10 @@
 Both windows are tokenised whole. Tokens shared at the left and at the right end are set aside; what differs in between is
 REF's block and ALT's block (never empty: where one would be, both take in a shared token). With a block masked,
 
-    score = sum of log p(ALT block | its flanks) - sum of log p(REF block | its flanks).
+    score = sum of log p(token of ALT's block | flanks) - sum of log p(token of REF's block | flanks),
+
+a difference of block pseudo-log-likelihoods: each token is predicted from the flanks alone, and the number of masks tells
+the model how many tokens to expect. [UNK] tokens (N) carry no term.
 
 A view widens both blocks by the same number of shared tokens on each side. Each strand is tokenised by itself.
 
@@ -20,6 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dnagrinder.errors import InputError
 from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.genome.variants import Allele
 from dnagrinder.genome.windows import window_bounds
@@ -57,10 +61,19 @@ def align_pair(ref: Ids, alt: Ids) -> Pair:
 def allele_pairs(
     tokenizer: DnaTokenizer, reference: ReferenceGenome, allele: Allele, parameters: ScoringParameters
 ) -> tuple[Pair, Pair]:
-    """The pair of windows on the forward and on the reverse strand."""
+    """The pair of windows on the forward and on the reverse strand.
+
+    Raises:
+        InputError: REF is not what the reference holds there: the allele was read against another reference.
+    """
     start, ref, alt = allele.trimmed()
     left, right = window_bounds(start, start + len(ref), parameters.window, reference.length(allele.contig))
     sequence = reference.fetch(allele.contig, left, right)
+    if sequence[start - left : start - left + len(ref)] != ref:
+        raise InputError(
+            f"allele {allele.key}: REF is not what {reference.path.name} holds there; the alleles were read against "
+            "another reference, run read-variants again with this one"
+        )
     changed = sequence[: start - left] + alt + sequence[start - left + len(ref) :]
     forward = align_pair(tokenizer.encode(sequence), tokenizer.encode(changed))
     reverse = align_pair(tokenizer.encode(reverse_complement(sequence)), tokenizer.encode(reverse_complement(changed)))
@@ -90,10 +103,9 @@ def block_log_likelihoods(engine: Engine, pairs: Sequence[tuple[Pair, Pair]], vi
 
 
 def embedding_distances(engine: Engine, pairs: Sequence[tuple[Pair, Pair]]) -> list[tuple[float, float]]:
-    """For each allele the mean (cosine distance, L2 distance) between REF's and ALT's hidden state of the same base.
+    """For each allele the mean (cosine distance, L2 distance) between REF's and ALT's hidden state of the same token.
 
-    Only bases of tokens outside the blocks count, weighted by bases per token through ``Pair``'s shared ends; mean of
-    both strands. (nan, nan) where no token is shared.
+    Only tokens outside the blocks count, each once; mean of both strands. (nan, nan) where no token is shared.
     """
     inputs = [
         ModelInput(np.concatenate([[CLS], ids, [SEP]]))

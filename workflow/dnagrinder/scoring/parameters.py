@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 # Forced-boundary views (masked bases, slot of the scored base), best first by the cross-entropy measured on held-out
 # human bases (docs/method.md); ``views`` takes the first ones.
-VIEWS = ((1, 0), (5, 2), (4, 1), (6, 3), (4, 2), (5, 1))
+VIEWS = ((1, 0), (5, 2), (4, 1), (4, 2), (5, 1), (6, 3))
 PRECISIONS = ("float32", "bfloat16")
+METHOD_REVISION = 1  # raised by every change of the code that changes a score; part of the parameters' digest
 TOKEN_BUDGET = 8192  # tokens of a pack; 8 row blocks, ~150 MB of activations in `base`
 
 
@@ -51,8 +52,9 @@ class ScoringParameters:
 
     @property
     def digest(self) -> str:
-        """sha256 of the parameters in canonical JSON."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        """sha256 over the parameters, the views spelled out, and the revision of the method, in canonical JSON."""
+        stated = {**asdict(self), "views": VIEWS[: self.views], "method_revision": METHOD_REVISION}
+        return hashlib.sha256(json.dumps(stated, sort_keys=True).encode()).hexdigest()
 
 
 def provenance(checkpoint: Checkpoint, reference_sha256: str, parameters: ScoringParameters) -> dict[str, Any]:

@@ -5,7 +5,8 @@ share one context and the segmentation cannot differ between them. For a view (l
 
     P(b) = sum of p(t) over tokens t of L bases with base b at slot j, renormalised over b in ACGT.
 
-Each view is computed on both strands. A view that would reach beyond the window is left out for that site.
+Each view is computed on both strands. A view that would reach beyond the window is left out for that site, one that the
+vocabulary cannot spell for all four bases is left out altogether.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from dnagrinder.genome.windows import window_bounds
 from dnagrinder.model.tokenizer import CLS, MASK, SEP, DnaTokenizer, reverse_complement
 from dnagrinder.scoring.packing import Engine, ModelInput
 from dnagrinder.scoring.parameters import VIEWS, ScoringParameters
+
+View = tuple[int, int]  # (masked bases, slot of the scored base)
 
 
 @dataclass(frozen=True)
@@ -40,14 +43,15 @@ def site_log_probs(
     parameters: ScoringParameters,
 ) -> list[NDArray[np.float64]]:
     """For each site the log-probabilities of A, C, G, T on the reference strand, (views x strands, 4), natural log."""
+    views = supported_views(tokenizer, parameters.views)
     inputs: list[ModelInput] = []
-    owners: list[tuple[int, tuple[int, int], bool]] = []
+    owners: list[tuple[int, View, bool]] = []
     for index, site in enumerate(sites):
-        for model_input, view, reverse in _site_inputs(tokenizer, reference, site, parameters):
+        for model_input, view, reverse in _site_inputs(tokenizer, reference, site, parameters.window, views):
             inputs.append(model_input)
             owners.append((index, view, reverse))
     rows: list[NDArray[np.float64]] = [np.empty(0)] * len(inputs)
-    groups = {view: tokenizer.bases_at(*view) for view in VIEWS[: parameters.views]}
+    groups = {view: tokenizer.bases_at(*view) for view in views}
 
     def consume(position: int, log_probs: torch.Tensor) -> None:
         _, view, reverse = owners[position]
@@ -61,16 +65,21 @@ def site_log_probs(
     return [np.stack(site_rows) for site_rows in collected]
 
 
+def supported_views(tokenizer: DnaTokenizer, count: int) -> list[View]:
+    """Of the first ``count`` views those whose tokens can hold every base; (1, 0) always can."""
+    return [view for view in VIEWS[:count] if np.unique(tokenizer.bases_at(*view)[1]).size == 4]
+
+
 def _site_inputs(
-    tokenizer: DnaTokenizer, reference: ReferenceGenome, site: Site, parameters: ScoringParameters
-) -> list[tuple[ModelInput, tuple[int, int], bool]]:
-    start, end = window_bounds(site.start, site.start + 1, parameters.window, reference.length(site.contig))
+    tokenizer: DnaTokenizer, reference: ReferenceGenome, site: Site, window: int, views: Sequence[View]
+) -> list[tuple[ModelInput, View, bool]]:
+    start, end = window_bounds(site.start, site.start + 1, window, reference.length(site.contig))
     forward = reference.fetch(site.contig, start, end)
     result = []
     for reverse in (False, True):
         sequence = reverse_complement(forward) if reverse else forward
         offset = end - 1 - site.start if reverse else site.start - start
-        for length, slot in VIEWS[: parameters.views]:
+        for length, slot in views:
             left, right = offset - slot, offset - slot + length
             if left < 0 or right > len(sequence):
                 continue

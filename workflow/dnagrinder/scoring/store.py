@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dnagrinder.errors import StoreError
+from dnagrinder.errors import InputError, StoreError
 from dnagrinder.scoring.parameters import context_digest
 from dnagrinder.scoring.tables import ALLELE_COLUMNS, METADATA_KEY, SCORE_SCHEMA, read_provenance, write_parquet
 
@@ -60,7 +60,7 @@ class ScoreStore:
             try:
                 traced = read_provenance(path)
                 part = pq.read_table(path).select(SCORE_SCHEMA.names).cast(SCORE_SCHEMA)
-            except (pa.ArrowException, OSError, KeyError) as error:
+            except (pa.ArrowException, OSError, KeyError, InputError) as error:
                 raise StoreError(
                     f"store part {path} cannot be read ({error}); remove it, its alleles are scored again"
                 ) from error

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-SPECIAL_TOKENS = ("[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]")  # ids 0-4, the layout of DNABERT-2
-BASES = "ACGT"
-BREAK = np.uint16(0)  # [UNK]'s id stands between sequences and for every letter outside ACGT
+from dnagrinder.model.tokenizer import BASES, SPECIAL_TOKENS, UNK
+
+BREAK = np.uint16(UNK)  # stands between sequences and for every letter outside ACGT
 
 Ids = NDArray[np.uint16]
 

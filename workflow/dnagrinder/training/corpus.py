@@ -9,9 +9,10 @@ Coordinates are 0-based half-open. The ``corpus`` part of a run file names FASTA
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,15 @@ class Corpus:
     def bases(self) -> int:
         """Bases that may be trained on."""
         return sum(stretch.bases.size for stretch in self.stretches)
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 over the stretches (source, contig, start, bases) and their probabilities."""
+        value = hashlib.sha256()
+        for stretch, probability in zip(self.stretches, self.probabilities.tolist(), strict=True):
+            value.update(f"{stretch.source}\t{stretch.contig}\t{stretch.start}\t{probability!r}\n".encode())
+            value.update(stretch.bases.tobytes())
+        return value.hexdigest()
 
     def window(self, length: int, generator: np.random.Generator) -> str:
         """A random window of ``length`` bases, on either strand with equal chance; upper case, N possible.

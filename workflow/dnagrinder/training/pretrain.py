@@ -123,7 +123,7 @@ class Trainer:
 
     def run(self, on_step: Callable[[StepReport], None], *, save_every: int = 200, until: int | None = None) -> None:
         """Train up to step ``until`` (default: the recipe's end), saving the state every ``save_every`` steps."""
-        last = min(self.recipe.steps, until or self.recipe.steps)
+        last = self.recipe.steps if until is None else min(self.recipe.steps, until)
         while self.step < last:
             on_step(self._advance())
             if self.step % save_every == 0 or self.step == last:
@@ -216,8 +216,9 @@ class Trainer:
         return True
 
     def identity(self) -> dict[str, Any]:
-        """What a state must share with a run to continue it: recipe, masking, architecture, tokenizer."""
+        """What a state must share with a run to continue it: corpus, recipe, masking, architecture, tokenizer."""
         return {
+            "corpus_sha256": self.corpus.digest,
             "recipe": asdict(self.recipe),
             "masking": asdict(self.masking),
             "architecture": self.model.config.to_dict(),
