@@ -20,8 +20,8 @@ a geometric series: the bound holds for every length N. It is <= eps as soon as
 ``key_reach`` returns w_i = ceil((u_i - M_i + T) / m), one key more than needed, and works in float64 on the difference
 u_i - M_i = scale * (q_i . (c - k_i) + |q_i| R), in which a large common part of the keys cancels before it is multiplied.
 Outlier keys enlarge R and with it w_i: they can cost speed, never correctness. An output row, a convex combination of
-values, moves by at most 2 * eps * max_j |v_j|. The proof is about exact scores of the q and k given; what float32 or bfloat16 rounds
-when it multiplies them is the same with and without the cut-off.
+values, moves by at most 2 * eps * max_j |v_j|. The proof is about exact scores of the q and k given; what float32 or
+bfloat16 rounds when it multiplies them is the same with and without the cut-off.
 """
 
 from __future__ import annotations
