@@ -13,8 +13,8 @@ from dnagrinder.errors import ConfigError
 if TYPE_CHECKING:
     from dnagrinder.model.checkpoint import Checkpoint
 
-# Forced-boundary views (masked bases, slot of the scored base), best first by the cross-entropy measured on held-out
-# human bases (docs/method.md); ``views`` takes the first ones.
+# Forced-boundary views (masked bases, slot of the scored base); ``views`` takes the first ones. On held-out human bases
+# (1, 0) is best by far and the others lie close together (docs/method.md).
 VIEWS = ((1, 0), (5, 2), (4, 1), (4, 2), (5, 1), (6, 3))
 PRECISIONS = ("float32", "bfloat16")
 METHOD_REVISION = 1  # raised by every change of the code that changes a score; part of the parameters' digest
