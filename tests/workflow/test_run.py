@@ -54,6 +54,7 @@ RESULTS = {
     "cohort/report.html",
     "cohort/scores.parquet",
     "cohort/dnagrinder_mqc.json",
+    "regions/ledger.tsv",
     "regions/regions.parquet",
     "regions/regions.bedgraph",
 }
