@@ -54,6 +54,8 @@ def score_vcf(
         )
         unique = unique_alleles([alleles])
         cache = ScoreStore(store, session.provenance) if store else None
+        if cache:
+            cache.prepare()
         held, missing = cache.split(unique) if cache else (SCORE_SCHEMA.empty_table(), unique)
         scores = session.score_alleles(missing, on_progress)
         if cache:

@@ -36,6 +36,7 @@ from dnagrinder.reports.joining import least_expected
 from dnagrinder.reports.tables import write_tsv
 from dnagrinder.scoring import shards as sharding
 from dnagrinder.scoring.parameters import ScoringParameters, provenance
+from dnagrinder.scoring.parts import score_in_parts
 from dnagrinder.scoring.store import ScoreStore
 from dnagrinder.scoring.tables import ALLELE_COLUMNS, SCORE_SCHEMA, read_parquet, table_alleles, write_parquet
 
@@ -166,7 +167,7 @@ def score_alleles(
     store: Store = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score the alleles of one shard; the model is loaded once."""
+    """Score the alleles of one shard; the model is loaded once. Started again after a kill, it keeps the finished parts."""
     alleles = read_parquet(shard, ALLELE_COLUMNS)
     from dnagrinder.scoring.session import open_session
 
@@ -177,10 +178,12 @@ def score_alleles(
         ) as session,
         track("score-alleles", "alleles") as progress,
     ):
-        scores = session.score_alleles(alleles, progress)
-        if store:
-            ScoreStore(store, session.provenance).add(scores)
-        write_parquet(scores, out, session.provenance)
+        cache = ScoreStore(store, session.provenance) if store else None
+        if cache:
+            cache.prepare()
+        scores = score_in_parts(alleles, out, session.provenance, session.score_alleles, progress)
+        if cache:
+            cache.add(scores)
         show({"scored": len(scores), "tokens": session.engine.tokens}, as_json)
 
 

@@ -8,6 +8,7 @@ one leaves nothing half-written.
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,15 @@ class ScoreStore:
     def __init__(self, root: Path, provenance: dict[str, Any]) -> None:
         self._provenance = provenance
         self._folder = root / context_digest(provenance)
+
+    def prepare(self) -> None:
+        """Make the store's folder, before hours are spent on scores for it. Raises StoreError where it cannot be written."""
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"store {self._folder} cannot be made: {error}") from error
+        if not os.access(self._folder, os.W_OK):
+            raise StoreError(f"store {self._folder} cannot be written; give another folder or its write permission")
 
     def add(self, scores: pa.Table) -> None:
         """Keep the rows (SCORE_SCHEMA); rows already present are allowed."""
