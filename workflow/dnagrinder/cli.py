@@ -7,9 +7,11 @@ Exit codes: 0 done; 1 other error of the family; 2 wrong usage; 3 input file; 4 
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 
+from dnagrinder import __version__
 from dnagrinder.commands import reports, scoring, training, variants
 from dnagrinder.errors import DnaGrinderError, InputError
 
@@ -22,6 +24,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"dnagrinder {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and stop.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Score DNA variants and regions with the dnaGrinder genomic language model."""
+
+
 for _room in (variants, scoring, reports, training):
     _room.register(app)
 

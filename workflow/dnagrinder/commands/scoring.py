@@ -87,8 +87,10 @@ def score_regions(
     bed: Annotated[Path, typer.Argument(help="BED (3 to 6 columns or more), plain or gzip.")],
     reference: ReferenceFile,
     out: Annotated[Path, typer.Option("--out", "-o", help="Parquet: one row a region with its embedding.")],
-    bedgraph: Annotated[Path, typer.Option(help="bedGraph of the log-likelihood of every base.")],
-    ledger: Annotated[Path, typer.Option(help="Table (.tsv) of the regions that were not scored, with reasons.")],
+    bedgraph: Annotated[Path | None, typer.Option(help="bedGraph of the log-likelihood of every base.")] = None,
+    ledger: Annotated[
+        Path | None, typer.Option(help="Table (.tsv) of the regions that were not scored, with reasons.")
+    ] = None,
     checkpoint: CheckpointName = "mini",
     window: Window = DEFAULTS.window,
     precision: Precision = DEFAULTS.precision,
@@ -115,10 +117,10 @@ def score_regions(
         accepted, rejected = regions.accepted, regions.rejected
         table, lines = region_tables(accepted, list(session.score_regions(accepted, progress)))
         write_parquet(table, out, session.provenance)
-    header = 'track type=bedGraph name="dnaGrinder log-likelihood" description="mean log p of the reference base, nats"'
-    with written_aside(bedgraph) as aside:
-        aside.write_text("".join(f"{line}\n" for line in [header, *lines]), encoding="utf-8")
-    write_tsv(pa.Table.from_pandas(rejected, preserve_index=False), ledger)
+    if bedgraph:
+        _write_bedgraph(lines, bedgraph)
+    if ledger:
+        write_tsv(pa.Table.from_pandas(rejected, preserve_index=False), ledger)
     show(
         {
             "regions_in": len(accepted) + len(rejected),
@@ -216,3 +218,9 @@ def score_context(
         contexts = session.base_contexts(table_alleles(table.take(rows)), progress)
         write_parquet(contexts, out, session.provenance)
     show({"variants": len(set(contexts["key"].to_pylist()))}, as_json)
+
+
+def _write_bedgraph(lines: list[str], path: Path) -> None:
+    header = 'track type=bedGraph name="dnaGrinder log-likelihood" description="mean log p of the reference base, nats"'
+    with written_aside(path) as aside:
+        aside.write_text("".join(f"{line}\n" for line in [header, *lines]), encoding="utf-8")

@@ -1,0 +1,78 @@
+"""The command line as a whole: what scripts rely on."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from dnagrinder import __version__
+from dnagrinder.cli import app, main
+
+COMMANDS = [
+    "score-variants",
+    "score-regions",
+    "read-variants",
+    "annotate",
+    "report",
+    "pretrain",
+    "train-tokenizer",
+    "evaluate",
+    "info",
+    "prepare-reference",
+    "unique-alleles",
+    "score-alleles",
+    "score-context",
+    "sample-tables",
+]
+
+
+def test_version():
+    assert CliRunner().invoke(app, ["--version"]).stdout == f"dnagrinder {__version__}\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command):
+    result = CliRunner().invoke(app, [command, "--help"])
+    assert result.exit_code == 0
+    assert len(result.stdout) > 200
+
+
+def test_info_gives_the_papers_parameter_count():
+    result = CliRunner().invoke(app, ["info", "--model", "base", "--json"])
+    assert json.loads(result.stdout)["parameters"] == 63_596_800
+
+
+def test_an_error_is_one_line_and_a_code(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["dnagrinder", "info", "--checkpoint", "absent\nname"])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 6
+    error = capsys.readouterr().err
+    assert error.startswith("dnagrinder: error: checkpoint absent name")
+    assert error.count("\n") == 1
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(monkeypatch, capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "genome.fa").write_text(">1\nACGT\n")
+    out = tmp_path / "file" / "genome.fa.gz"
+    monkeypatch.setattr(sys, "argv", ["dnagrinder", "prepare-reference", str(tmp_path / "genome.fa"), "--out", str(out)])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 3
+    assert capsys.readouterr().err.startswith("dnagrinder: error: ")
+
+
+@pytest.mark.parametrize("command", [["--help"], ["read-variants", "--help"], ["report", "sample", "--help"]])
+def test_commands_without_a_model_do_not_wait_for_torch(command, repository):
+    code = f"import sys; sys.argv[1:] = {command!r}\nfrom dnagrinder.cli import app\n"
+    code += "try:\n    app()\nexcept SystemExit:\n    pass\nassert 'torch' not in sys.modules, 'torch was loaded'\n"
+    path = ":".join(str(repository / folder) for folder in ("workflow", "kernels"))
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={"PYTHONPATH": path}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
