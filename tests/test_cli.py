@@ -76,3 +76,37 @@ def test_commands_without_a_model_do_not_wait_for_torch(command, repository):
         [sys.executable, "-c", code], env={"PYTHONPATH": path}, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["score-variants", "a.vcf", "-r", "r.fa", "-o", "o.vcf.gz", "--ledger", "a.vcf"],
+        ["score-variants", "a.vcf", "-r", "r.fa", "-o", "o.vcf.gz", "--ledger", "./o.vcf.gz"],
+        ["score-variants", "a.vcf", "-r", "r.fa.gz", "-o", "r.fa.gz"],
+        ["score-regions", "r.bed", "-r", "r.fa", "-o", "r.parquet", "--bedgraph", "r.bed"],
+        [
+            "read-variants",
+            "a.vcf",
+            "-r",
+            "r.fa",
+            "--alleles",
+            "a.vcf",
+            "--ledger",
+            "l",
+            "--genotypes",
+            "g",
+            "--summary",
+            "s",
+        ],
+        ["annotate", "a.vcf.gz", "s.parquet", "--alleles", "a", "--ledger", "l", "--out", "a.vcf.gz"],
+    ],
+)
+def test_no_output_may_be_an_input_or_another_output(arguments, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["dnagrinder", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 5
+    assert "is also an input or another output" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

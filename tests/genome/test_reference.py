@@ -164,7 +164,7 @@ def test_what_is_no_fasta_is_refused(tmp_path: Path) -> None:
     for name, message in [
         ("missing.fa", "does not exist"),
         ("empty.fa", "is empty"),
-        ("text.fa", "cannot be indexed|no FASTA sequence"),
+        ("text.fa", "line 1: expected a line with '>'"),
         ("plain.fa.gz", "gzip.*bgzip"),
         ("", "is a folder"),
     ]:
@@ -251,3 +251,21 @@ def test_prepare_reference_refuses_a_truncated_or_altered_source(tmp_path: Path,
     with pytest.raises(InputError, match=f"sha256 {found}, expected {'0' * 64}"):
         prepare_reference(small_fasta, tmp_path / "out" / "genome.fa.gz", "0" * 64)
     assert not (tmp_path / "out" / "genome.fa.gz").exists()
+
+
+def test_an_index_of_an_earlier_file_is_refused(tmp_path: Path) -> None:
+    """One contig grew and the index stayed: every base behind it would be read from the wrong place."""
+    path = tmp_path / "genome.fa"
+    path.write_text(">1\nACGTACGT\n>2\nGGGG\n")
+    with ReferenceGenome.open(path) as genome:
+        assert genome.fetch("2", 0, 4) == "GGGG"
+    path.write_text(">1\nACGTACGTTT\n>2\nGGGG\n")
+    with pytest.raises(InputError, match=r"genome\.fa\.fai does not fit .* delete the index"):
+        ReferenceGenome.open(path)
+
+
+def test_a_contig_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "genome.fa"
+    path.write_text(">1\nACGT\n>1\nGGGG\n")
+    with pytest.raises(InputError, match="contig '1' appears twice"):
+        ReferenceGenome.open(path)

@@ -101,3 +101,20 @@ def test_a_card_that_is_none_is_refused(folder, text):
 def test_an_unknown_name_lists_the_embedded_ones():
     with pytest.raises(CheckpointError, match="neither a folder nor an embedded checkpoint"):
         open_checkpoint("maxi")
+
+
+def test_weights_that_are_no_numbers_are_refused(folder):
+    tensors = load_file(folder / WEIGHTS)
+    tensors["decoder_bias"][3] = float("nan")
+    save_file(tensors, folder / WEIGHTS)
+    restate(folder)
+    with pytest.raises(CheckpointError, match="decoder_bias holds values that are no finite numbers"):
+        open_checkpoint(folder).load_model(torch.device("cpu"))
+
+
+@pytest.mark.parametrize("key", ["sha256", "architecture"])
+def test_a_card_with_something_else_in_place_of_a_mapping_is_refused(folder, key):
+    card = json.loads((folder / CARD).read_text())
+    (folder / CARD).write_text(json.dumps({**card, key: None}))
+    with pytest.raises(CheckpointError, match="no model card"):
+        open_checkpoint(folder)

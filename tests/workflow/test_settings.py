@@ -252,3 +252,16 @@ def test_interpreter_is_the_environments_only_under_conda() -> None:
 
 def test_shard_names_count_from_one(run: Path) -> None:
     assert settings(run, scoring={"shards": 3}).shards == ["0001-of-0003", "0002-of-0003", "0003-of-0003"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "fragment"),
+    [
+        ({"results_dir": "res {x}"}, "results_dir: 'res {x}' holds"),
+        ({"reference": "a\0b.fa"}, "reference: 'a\\x00b.fa' holds"),
+        ({"reference": "x" * 5000}, "reference: file not found"),
+        ({"scoring": {"window": 64.0}}, "scoring.window: 64.0 is written with a decimal point; write 64"),
+    ],
+)
+def test_values_that_snakemake_cannot_take(run: Path, changes: dict, fragment: str) -> None:
+    assert any(fragment in problem for problem in problems(run, **changes))

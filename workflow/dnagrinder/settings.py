@@ -24,6 +24,7 @@ from dnagrinder.samplesheet import Callset, Sample, assign_callsets, read_rows, 
 PACKAGE = Path(__file__).resolve().parent
 SCHEMAS = PACKAGE.parent / "schemas"
 CHECKPOINTS = PACKAGE / "checkpoints"
+PATH_KEYS = ("samples", "reference", "checkpoint", "regions", "results_dir", "store")
 CHECKPOINT_FILES = ("model.safetensors", "card.json", "tokenizer.json")
 
 
@@ -208,14 +209,28 @@ def _describe(error: ValidationError, where: str) -> Iterator[str]:
         yield f"{prefix}{error.message}"
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name too long, or with a NUL
+        return False
+
+
 def _file_problems(filled: Mapping[str, Any], base: Path, look: bool) -> Iterator[str]:
     """Files and folders that the configuration names and that are not there."""
+    for key in PATH_KEYS:
+        value = filled.get(key)
+        if isinstance(value, str) and any(c in "{}<>" or ord(c) < 32 for c in value):
+            yield f"config: {key}: {value!r} holds {{, }}, <, > or a control character, which no path may hold here"
+    for key, value in filled.get("scoring", {}).items():
+        if isinstance(value, float):
+            yield f"config: scoring.{key}: {value} is written with a decimal point; write {value:.0f}"
     reference, regions, checkpoint = filled.get("reference"), filled.get("regions"), filled.get("checkpoint")
-    if look and isinstance(reference, str) and not (base / reference).is_file():
+    if look and isinstance(reference, str) and not _is_file(base / reference):
         yield f"config: reference: file not found: {reference}"
-    if look and isinstance(regions, str) and not (base / regions).is_file():
+    if look and isinstance(regions, str) and not _is_file(base / regions):
         yield f"config: regions: file not found: {regions}"
-    if isinstance(checkpoint, str) and checkpoint not in embedded_checkpoints():
+    if isinstance(checkpoint, str) and "\0" not in checkpoint and checkpoint not in embedded_checkpoints():
         folder = base / checkpoint
         absent = [name for name in CHECKPOINT_FILES if not (folder / name).is_file()]
         if not folder.is_dir():

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from dnagrinder.errors import ConfigError
 from dnagrinder.scoring.parameters import PRECISIONS, TOKEN_BUDGET, VIEWS, ScoringParameters
 
 DEFAULTS = ScoringParameters()
@@ -21,11 +23,22 @@ Views = Annotated[int, typer.Option(help=f"Views a strand that a score is the me
 Precision = Annotated[str, typer.Option(help=f"Arithmetic of the model: {' or '.join(PRECISIONS)}.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 TokenBudget = Annotated[int, typer.Option(help="Tokens run together; memory and speed, never a score.")]
-Threads = Annotated[int | None, typer.Option(help="CPU threads of the model.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of the model.")]
 Store = Annotated[Path | None, typer.Option(help="Folder of the score store; created where absent.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
 BUDGET = TOKEN_BUDGET
+
+
+def check_paths(inputs: Sequence[Path | None], outputs: Sequence[Path | None]) -> None:
+    """Refuse to write over an input or to write two outputs to one file, before any work. Raises ConfigError."""
+    taken = {path.resolve() for path in inputs if path is not None}
+    for path in outputs:
+        if path is None:
+            continue
+        if path.resolve() in taken:
+            raise ConfigError(f"output {path} is also an input or another output of this command; give another name")
+        taken.add(path.resolve())
 
 
 def show(result: dict[str, Any], as_json: bool) -> None:

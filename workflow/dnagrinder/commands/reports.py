@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from dnagrinder import __version__
-from dnagrinder.commands.options import AsJson, CheckpointName, show
+from dnagrinder.commands.options import AsJson, CheckpointName, check_paths, show
 from dnagrinder.errors import ConfigError
 from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.genome.regions import read_bed
@@ -45,6 +45,7 @@ def annotate(
     as_json: AsJson = False,
 ) -> None:
     """Write the scores into a VCF's INFO column; every other byte of a record stays as it is."""
+    check_paths([vcf, alleles, ledger, *scores], [out])
     counts = annotate_vcf(
         vcf,
         out,

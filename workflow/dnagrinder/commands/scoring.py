@@ -25,6 +25,7 @@ from dnagrinder.commands.options import (
     TokenBudget,
     Views,
     Window,
+    check_paths,
     show,
 )
 from dnagrinder.genome.files import written_aside
@@ -69,6 +70,7 @@ def score_variants(
 
     Example: [bold]dnagrinder score-variants calls.vcf.gz --reference GRCh38.fa --out scored.vcf.gz --json[/bold]
     """
+    check_paths([vcf, reference], [out, ledger])
     from dnagrinder.pipeline import score_vcf
     from dnagrinder.scoring.session import open_session
 
@@ -104,6 +106,7 @@ def score_regions(
     Example: [bold]dnagrinder score-regions exons.bed -r GRCh38.fa --out exons.parquet --bedgraph exons.bedgraph
     --ledger rejected.tsv[/bold]
     """
+    check_paths([bed, reference], [out, bedgraph, ledger])
     from dnagrinder.scoring.session import open_session, region_tables
 
     parameters = ScoringParameters(window=window, precision=precision)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dnagrinder.commands.options import DEFAULTS, AsJson, ReferenceFile, Window, show
+from dnagrinder.commands.options import DEFAULTS, AsJson, ReferenceFile, Window, check_paths, show
 from dnagrinder.genome.reference import ReferenceGenome, prepare_reference
 from dnagrinder.genome.tables import write_variant_tables
 
@@ -48,6 +48,7 @@ def read_variants(
     Example: [bold]dnagrinder read-variants calls.vcf.gz -r GRCh38.fa --alleles a.parquet --ledger l.parquet
     --genotypes g.parquet --summary s.json[/bold]
     """
+    check_paths([vcf, reference], [alleles, ledger, genotypes, summary])
     with ReferenceGenome.open(reference) as genome:
         result = write_variant_tables(
             vcf,

@@ -60,7 +60,8 @@ def written_aside(path: Path | str) -> Iterator[Path]:
     """A temporary name beside ``path``, renamed to ``path`` when the block ends well and removed when it does not."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    digest = hashlib.sha256(path.name.encode(errors="surrogateescape")).hexdigest()[:12]
+    aside = path.with_name(f".{digest}.{os.getpid()}.tmp")  # short: a name near the file system's limit must fit too
     try:
         yield aside
         aside.replace(path)

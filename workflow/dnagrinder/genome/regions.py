@@ -18,6 +18,9 @@ _HEADERS = ("#", "track", "browser")
 _STRANDS = ("+", "-", ".")
 
 
+_BEYOND = 2**62  # larger coordinates are shown as this one: they must fit a 64-bit column
+
+
 class RegionReason(StrEnum):
     """Why a region of the BED file is not used."""
 
@@ -62,7 +65,7 @@ def read_bed(path: Path | str, reference: ReferenceGenome) -> Regions:
         else:
             accepted.append((contig, start, end, label, score, strand, number))
             continue
-        rejected.append((number, name, start, end, label, reason.value, detail))
+        rejected.append((number, name, min(start, _BEYOND), min(end, _BEYOND), label, reason.value, detail))
     return Regions(
         _frame(accepted, ["contig", "start", "end", "name", "score", "strand", "line"]),
         _frame(rejected, ["line", "contig", "start", "end", "name", "reason", "detail"]),

@@ -63,7 +63,7 @@ GENOTYPES = pa.schema(
         ("alt_index", pa.int32()),
         ("sample", pa.string()),
         ("genotype", pa.string()),
-        ("copies", pa.int8()),
+        ("copies", pa.int16()),
         ("phased", pa.bool_()),
     ]
 )

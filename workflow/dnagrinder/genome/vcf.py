@@ -144,7 +144,10 @@ class VcfFile:
     @property
     def contigs(self) -> list[tuple[str, int | None]]:
         """Name and stated length (None where unstated) of the header's contigs and of those met in records so far."""
-        return [(contig.name, contig.length or None) for contig in self._file.header.contigs.values()]
+        try:
+            return [(contig.name, contig.length or None) for contig in self._file.header.contigs.values()]
+        except UnicodeDecodeError as error:
+            raise InputError(f"VCF {self.path}: a contig's name is not UTF-8 text ({error.object!r})") from error
 
     def records(self) -> Iterator[Record]:
         """Data lines in file order.

@@ -80,6 +80,9 @@ class Checkpoint:
         if problems:
             more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
             raise CheckpointError(f"{self.folder / WEIGHTS} does not fit its card: {'; '.join(problems[:5])}{more}")
+        wild = [name for name, tensor in sorted(tensors.items()) if not tensor.isfinite().all()]
+        if wild:
+            raise CheckpointError(f"{self.folder / WEIGHTS}: {wild[0]} holds values that are no finite numbers")
         model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
         return model.to(device=device, dtype=dtype).eval().requires_grad_(False)
 
@@ -106,6 +109,8 @@ def open_checkpoint(name: str | Path) -> Checkpoint:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
         stated, architecture = card["sha256"], card["architecture"]
         card["name"]
+        if not isinstance(stated, dict) or not isinstance(architecture, dict):
+            raise TypeError("sha256 and architecture are mappings")
     except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{folder / CARD} is no model card ({type(error).__name__}: {error})") from error
     digests = {file: file_sha256(folder / file) for file in (WEIGHTS, TOKENIZER)}

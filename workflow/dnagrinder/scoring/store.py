@@ -70,7 +70,7 @@ class ScoreStore:
             try:
                 traced = read_provenance(path)
                 part = pq.read_table(path).select(SCORE_SCHEMA.names).cast(SCORE_SCHEMA)
-            except (pa.ArrowException, OSError, KeyError, InputError) as error:
+            except (pa.ArrowException, OSError, KeyError, ValueError, InputError) as error:
                 raise StoreError(
                     f"store part {path} cannot be read ({error}); remove it, its alleles are scored again"
                 ) from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dnagrinder.errors import InputError
+from dnagrinder.genome.files import written_aside
 from dnagrinder.genome.variants import Allele
 
 if TYPE_CHECKING:
@@ -41,10 +41,8 @@ def write_parquet(table: pa.Table, path: Path, provenance: dict[str, Any] | None
     if provenance is not None:
         text = json.dumps(provenance, sort_keys=True).encode()
         table = table.replace_schema_metadata({**(table.schema.metadata or {}), METADATA_KEY: text})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    pq.write_table(table, partial, compression="zstd")
-    partial.replace(path)
+    with written_aside(path) as partial:
+        pq.write_table(table, partial, compression="zstd")
 
 
 def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
