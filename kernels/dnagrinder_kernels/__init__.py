@@ -1,32 +1,67 @@
 """The fused operations of dnaGrinder: they know tensors and no genome.
 
-``alibi_attention`` has several kinds of code behind one function: "reference" (the definition) and "blocked" (PyTorch,
-differentiable, skips far keys). ``DNAGRINDER_KERNEL`` forces one of them.
+Several kinds of code stand behind each function; the fastest that serves the tensors at hand is taken:
+
+- "reference": the definition, n x n scores;
+- "blocked": PyTorch, any device, differentiable, skips far keys;
+- "cpp": C++ for x86-64 (AVX2, AVX-512, AVX-512-BF16 or AMX), compiled on first use; gradients by "blocked";
+- "triton": GPU kernels, forward and backward;
+- "flash": the flash-attn library with windows that the certificate allows (float16 and bfloat16).
+
+``DNAGRINDER_KERNEL`` forces one of them for attention.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
 
+import torch
 from torch import Tensor
 
-from dnagrinder_kernels import banded, reference
+from dnagrinder_kernels import banded, native, reference
 from dnagrinder_kernels.alibi import alibi_slopes
-from dnagrinder_kernels.linear import ROW_BLOCK, row_blocked_linear
-from dnagrinder_kernels.reference import gated_activation, masked_log_probs, residual_layer_norm
+from dnagrinder_kernels.linear import FixedLinear, row_block
+from dnagrinder_kernels.reference import chosen_log_probs, masked_log_probs
 
 __all__ = [
     "KINDS",
-    "ROW_BLOCK",
+    "FixedLinear",
     "alibi_attention",
     "alibi_slopes",
+    "attention_kind",
+    "chosen_log_probs",
+    "embedding_layer_norm",
     "gated_activation",
     "masked_log_probs",
     "residual_layer_norm",
-    "row_blocked_linear",
+    "row_block",
 ]
 
-KINDS = ("reference", "blocked")
+KINDS = ("reference", "blocked", "cpp", "triton", "flash")
+
+
+def attention_kind(q: Tensor) -> str:
+    """The kind of attention that serves queries like ``q``: DNAGRINDER_KERNEL, or the fastest for device, dtype and width.
+
+    Raises:
+        ValueError: DNAGRINDER_KERNEL names no kind, or one that does not take these tensors.
+    """
+    asked = os.environ.get("DNAGRINDER_KERNEL")
+    if asked and asked not in KINDS:
+        raise ValueError(f"DNAGRINDER_KERNEL is one of {', '.join(KINDS)}, got {asked!r}")
+    if asked == "cpp" and not native.serves_attention(q):
+        raise ValueError(
+            f"DNAGRINDER_KERNEL=cpp takes float32 and bfloat16 on an x86-64 CPU with a compiler, heads {native.MULTIPLE} "
+            f"wide or a multiple, up to {native.MOST_HEAD_WIDTH}; got {q.dtype} on {q.device.type}, {q.shape[-1]} wide"
+        )
+    if asked:
+        return asked
+    if q.device.type == "cuda":
+        if _installed("triton"):
+            return "triton"
+        return "flash" if _installed("flash_attn") and q.dtype.itemsize == 2 else "blocked"
+    return "cpp" if native.serves_attention(q) else "blocked"
 
 
 def alibi_attention(
@@ -38,6 +73,7 @@ def alibi_attention(
     max_seqlen: int,
     slopes: Tensor,
     epsilon: float = 1e-6,
+    out: Tensor | None = None,
 ) -> Tensor:
     """Symmetric ALiBi attention on packed sequences; sequences of a pack never see each other.
 
@@ -47,22 +83,130 @@ def alibi_attention(
         max_seqlen: length of the longest sequence, in tokens.
         slopes: (heads,) float32, positive (``alibi_slopes``).
         epsilon: share of a row's softmax mass that may be left out; 0 computes every key.
+        out: (tokens, heads, d) contiguous, where to write; without gradients only. Made where None.
 
     Returns:
         (tokens, heads, d), dtype of ``q``; rows move by at most 2 * epsilon * max|v| against dense attention.
 
     Raises:
-        ValueError: shapes that do not fit each other, or DNAGRINDER_KERNEL names no kind.
+        ValueError: shapes that do not fit each other, or DNAGRINDER_KERNEL as in ``attention_kind``.
     """
     if not q.shape == k.shape == v.shape or q.dim() != 3:
         raise ValueError(f"q, k, v are (tokens, heads, d) alike, got {tuple(q.shape)}, {tuple(k.shape)}, {tuple(v.shape)}")
     if slopes.shape != (q.shape[1],):
         raise ValueError(f"one slope a head: {q.shape[1]} heads, slopes {tuple(slopes.shape)}")
-    if int(cu_seqlens[0]) != 0 or int(cu_seqlens[-1]) != q.shape[0] or int(cu_seqlens.diff().max()) > max_seqlen:
-        raise ValueError(f"cu_seqlens must run from 0 to {q.shape[0]} in steps of at most {max_seqlen}")
-    kind = os.environ.get("DNAGRINDER_KERNEL", "blocked")
-    if kind == "blocked":
-        return banded.alibi_attention(q, k, v, cu_seqlens=cu_seqlens, slopes=slopes, epsilon=epsilon)
+    if cu_seqlens.device.type == "cpu":  # on a GPU the look would wait for it
+        steps = cu_seqlens.diff()
+        ends = (int(cu_seqlens[0]), int(cu_seqlens[-1]))
+        if ends != (0, q.shape[0]) or (steps.numel() and not 0 <= int(steps.min()) <= int(steps.max()) <= max_seqlen):
+            raise ValueError(f"cu_seqlens must run from 0 to {q.shape[0]} in steps of 0 to {max_seqlen}")
+    kind = attention_kind(q)
+    if kind == "cpp":
+        return _cpp_attention(q, k, v, cu_seqlens, slopes, epsilon, out)
     if kind == "reference":
-        return reference.alibi_attention(q, k, v, cu_seqlens=cu_seqlens, slopes=slopes)
-    raise ValueError(f"DNAGRINDER_KERNEL is one of {', '.join(KINDS)}, got {kind!r}")
+        result = reference.alibi_attention(q, k, v, cu_seqlens=cu_seqlens, slopes=slopes)
+    elif kind == "blocked":
+        result = banded.alibi_attention(q, k, v, cu_seqlens=cu_seqlens, slopes=slopes, epsilon=epsilon)
+    elif kind == "triton":
+        from dnagrinder_kernels import triton_attention
+
+        result = triton_attention.alibi_attention(
+            q, k, v, cu_seqlens=cu_seqlens, max_seqlen=max_seqlen, slopes=slopes, epsilon=epsilon
+        )
+    else:
+        from dnagrinder_kernels import flash
+
+        result = flash.alibi_attention(q, k, v, cu_seqlens=cu_seqlens, max_seqlen=max_seqlen, slopes=slopes, epsilon=epsilon)
+    return result if out is None else out.copy_(result)
+
+
+def residual_layer_norm(
+    x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor, eps: float, out: Tensor | None = None
+) -> Tensor:
+    """LayerNorm(x + residual) over the last dimension: (rows, features), weight and bias (features,).
+
+    ``out`` may be ``x`` itself; without gradients only.
+    """
+    if _without_gradient(x) and native.serves_rows(x) and residual.is_contiguous():
+        return native.residual_layer_norm(x, residual, weight, bias, eps, out)
+    if _on_gpu_with_triton(x):
+        from dnagrinder_kernels import triton_rowwise
+
+        result = triton_rowwise.residual_layer_norm(x, residual, weight, bias, eps)
+    else:
+        result = reference.residual_layer_norm(x, residual, weight, bias, eps)
+    return result if out is None else out.copy_(result)
+
+
+def embedding_layer_norm(ids: Tensor, table: Tensor, offset: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """LayerNorm(table[ids] + offset): ids (tokens,) int64; table (vocabulary, features); offset, weight, bias (features,).
+
+    Raises:
+        IndexError: an id outside the table (CPU).
+    """
+    if ids.device.type == "cpu" and ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < table.shape[0]:
+        raise IndexError(f"token ids must lie in [0, {table.shape[0]}), found {int(ids.min())} to {int(ids.max())}")
+    if _without_gradient(table) and native.serves_rows(table):
+        return native.embedding_layer_norm(ids.contiguous(), table, offset.contiguous(), weight, bias, eps)
+    if _on_gpu_with_triton(table):
+        from dnagrinder_kernels import triton_rowwise
+
+        return triton_rowwise.embedding_layer_norm(ids, table, offset, weight, bias, eps)
+    return reference.embedding_layer_norm(ids, table, offset, weight, bias, eps)
+
+
+def gated_activation(x: Tensor, activation: str) -> Tensor:
+    """First half of the features, activated, times the second half: (rows, 2m) -> (rows, m).
+
+    ``activation`` is "swiglu" (SiLU; Shazeer 2020) or "geglu" (exact GELU).
+
+    Raises:
+        ValueError: another name.
+    """
+    halves_fit = x.shape[-1] % (2 * native.MULTIPLE) == 0
+    if activation == "swiglu" and _without_gradient(x) and halves_fit and native.serves_rows(x):
+        return native.swiglu(x)
+    if _on_gpu_with_triton(x) and activation in reference.ACTIVATIONS:
+        from dnagrinder_kernels import triton_rowwise
+
+        return triton_rowwise.gated_activation(x, activation)
+    return reference.gated_activation(x, activation)
+
+
+class _CppForward(torch.autograd.Function):
+    """Forward in C++, backward by running the blocked kind again with gradients."""
+
+    @staticmethod
+    def forward(ctx, q, k, v, cu_seqlens, slopes, epsilon):  # type: ignore[no-untyped-def]
+        ctx.save_for_backward(q, k, v, cu_seqlens, slopes)
+        ctx.epsilon = epsilon
+        return native.alibi_attention(q, k, v, cu_seqlens=cu_seqlens, slopes=slopes, epsilon=epsilon)
+
+    @staticmethod
+    def backward(ctx, gradient):  # type: ignore[no-untyped-def]
+        *tensors, cu_seqlens, slopes = ctx.saved_tensors
+        with torch.enable_grad():
+            inputs = [x.detach().requires_grad_(True) for x in tensors]
+            out = banded.alibi_attention(*inputs, cu_seqlens=cu_seqlens, slopes=slopes, epsilon=ctx.epsilon)
+        return *torch.autograd.grad(out, inputs, gradient), None, None, None
+
+
+def _cpp_attention(
+    q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, slopes: Tensor, epsilon: float, out: Tensor | None
+) -> Tensor:
+    if _without_gradient(q) and _without_gradient(k) and _without_gradient(v):
+        return native.alibi_attention(q, k, v, cu_seqlens=cu_seqlens, slopes=slopes, epsilon=epsilon, out=out)
+    attended: Tensor = _CppForward.apply(q, k, v, cu_seqlens, slopes, epsilon)
+    return attended
+
+
+def _without_gradient(x: Tensor) -> bool:
+    return not (torch.is_grad_enabled() and x.requires_grad)
+
+
+def _installed(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
+
+
+def _on_gpu_with_triton(x: Tensor) -> bool:
+    return x.device.type == "cuda" and _installed("triton")

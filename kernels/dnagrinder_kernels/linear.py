@@ -1,34 +1,79 @@
-"""Linear layers whose rows do not depend on what else is in the pack.
+"""Linear layers for inference whose rows do not depend on what else is in the pack.
 
 A matrix product may round a row differently when the number of rows changes, because libraries choose another blocking.
-At inference every product therefore has one shape: ROW_BLOCK rows, the last block filled up with zeros.
+Every product here therefore has one shape, ``row_block`` rows; callers keep their buffers filled up to a multiple of it.
+Within that shape a row's bits depend neither on its place nor on the number of threads (tested).
 """
 
 from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-ROW_BLOCK = 1024  # rows a product; CPU GEMM reaches 95 % of its rate here, and oneDNN/MKL rows are position-independent
+CPU_ROWS = 1024  # CPU products reach 95 % of their rate here, and oneDNN and MKL rows are position-independent
+GPU_ROWS = 8192
 
 
-def row_blocked_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x @ weight.T + bias for x (rows, in), weight (out, in), bias (out,); bits of a row independent of the other rows.
+def row_block(device: torch.device) -> int:
+    """Rows of every product on a device."""
+    return GPU_ROWS if device.type == "cuda" else CPU_ROWS
 
-    With gradients recorded (training) it is one plain product.
+
+class FixedLinear:
+    """x @ weight.T + bias for x of exactly ``row_block`` rows; weights are packed once where that pays.
+
+    Packing (oneDNN's blocked layout) pays for bfloat16 and, on processors of AMD, for float32, where oneDNN also beats MKL
+    (tests/benchmarks/linear.py). The choice follows from dtype and processor alone: a choice by the clock would change bits
+    between runs.
+
+    Attributes:
+        rows: rows that a call takes.
     """
-    if torch.is_grad_enabled():
-        return F.linear(x, weight, bias)
-    rows = x.shape[0]
-    if rows == ROW_BLOCK:
-        return F.linear(x, weight, bias)
-    out = x.new_empty((rows, weight.shape[0]))
-    full = rows - rows % ROW_BLOCK
-    for first in range(0, full, ROW_BLOCK):
-        out[first : first + ROW_BLOCK] = F.linear(x[first : first + ROW_BLOCK], weight, bias)
-    if full < rows:
-        filled = x.new_zeros((ROW_BLOCK, x.shape[1]))
-        filled[: rows - full] = x[full:]
-        out[full:] = F.linear(filled, weight, bias)[: rows - full]
-    return out
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None, *, pack: bool = True) -> None:
+        self.rows = row_block(weight.device)
+        self._weight, self._bias = weight, bias
+        self._packed = _pack(weight, self.rows) if pack and packing_pays(weight) else None
+
+    def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
+        """(rows, in) -> (rows, out features), into ``out`` where given.
+
+        Raises:
+            ValueError: another number of rows.
+        """
+        if x.shape[0] != self.rows:
+            raise ValueError(f"a product has {self.rows} rows, got {x.shape[0]}; fill up with zeros")
+        if self._packed is not None:
+            product: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._packed, self._bias, "none", [], "")
+            return product if out is None else out.copy_(product)
+        if out is None:
+            return F.linear(x, self._weight, self._bias)
+        if self._bias is None:
+            return torch.mm(x, self._weight.T, out=out)
+        return torch.addmm(self._bias, x, self._weight.T, out=out)
+
+
+def packing_pays(weight: Tensor) -> bool:
+    """Whether oneDNN's packed product is taken for this weight."""
+    offered = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    if weight.device.type != "cpu" or not offered:
+        return False
+    if weight.dtype == torch.bfloat16:
+        return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return weight.dtype == torch.float32 and _vendor() == "AuthenticAMD"
+
+
+@lru_cache(maxsize=1)
+def _vendor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("vendor_id")), "")
+
+
+def _pack(weight: Tensor, rows: int) -> Tensor:
+    packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), rows)
+    return packed

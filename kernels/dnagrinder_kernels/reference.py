@@ -5,6 +5,7 @@ All functions compute in the dtype of their inputs, so a float64 call is the yar
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import torch
@@ -36,6 +37,9 @@ def alibi_attention(q: Tensor, k: Tensor, v: Tensor, *, cu_seqlens: Tensor, slop
     return out
 
 
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"swiglu": F.silu, "geglu": F.gelu}
+
+
 def gated_activation(x: Tensor, activation: str) -> Tensor:
     """First half of the features, activated, times the second half: (..., 2m) -> (..., m).
 
@@ -44,17 +48,20 @@ def gated_activation(x: Tensor, activation: str) -> Tensor:
     Raises:
         ValueError: another name.
     """
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"activation is one of {', '.join(ACTIVATIONS)}, got {activation!r}")
     gate, value = x.chunk(2, dim=-1)
-    if activation == "swiglu":
-        return F.silu(gate) * value
-    if activation == "geglu":
-        return F.gelu(gate) * value
-    raise ValueError(f"activation is 'swiglu' or 'geglu', got {activation!r}")
+    return ACTIVATIONS[activation](gate) * value
 
 
 def residual_layer_norm(x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     """LayerNorm(x + residual) over the last dimension; shapes (..., features), weight and bias (features,)."""
     return F.layer_norm(x + residual, (x.shape[-1],), weight, bias, eps)
+
+
+def embedding_layer_norm(ids: Tensor, table: Tensor, offset: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """LayerNorm(table[ids] + offset): ids (tokens,); table (vocabulary, features); offset, weight, bias (features,)."""
+    return F.layer_norm(F.embedding(ids, table) + offset, (table.shape[1],), weight, bias, eps)
 
 
 def masked_log_probs(hidden: Tensor, decoder: Tensor, bias: Tensor) -> Tensor:
@@ -69,3 +76,16 @@ def masked_log_probs(hidden: Tensor, decoder: Tensor, bias: Tensor) -> Tensor:
     """
     logits = F.linear(hidden, decoder, bias)
     return logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
+
+
+def chosen_log_probs(logits: Tensor, chosen: Tensor) -> Tensor:
+    """Log-probabilities of a few tokens a row, normalised over the whole vocabulary.
+
+    Args:
+        logits: (rows, vocabulary). chosen: (rows, k) int64, token ids.
+
+    Returns:
+        (rows, k) float32 (float64 for float64 input).
+    """
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return wide.gather(1, chosen) - wide.logsumexp(-1, keepdim=True)

@@ -1,6 +1,7 @@
 """Slopes, and the certificate that bounds what far keys may add."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -37,14 +38,16 @@ def test_distance_bias_counts_from_the_offset():
     assert bias.tolist() == [[-2.5, -2.0, -1.5], [-3.0, -2.5, -2.0]]
 
 
-def dropped_share(q, k, slope, reach, scale):
-    """Largest share of a row's softmax mass beyond its reach, in float64."""
+def dropped_share(q, k, slope, certificate, scale):
+    """Largest share of a row's softmax mass that the certificate lets go, in float64."""
     n = q.shape[0]
     rows = torch.arange(n)
     distance = (rows[:, None] - rows[None, :]).abs()
     keys = k.double() - k.double().mean(0)  # a part common to all keys changes no weight
     weights = (q.double() @ keys.T * scale - slope * distance).softmax(-1)
-    return (weights * (distance > reach[:, None])).sum(-1).max().item()
+    dropped = distance > certificate.reach[:, None]
+    dropped[:, certificate.outliers] &= ~certificate.needed
+    return (weights * dropped).sum(-1).max().item()
 
 
 def adversarial(kind, n, d, generator):
@@ -85,29 +88,46 @@ KINDS = (
     n=st.integers(1, 300),
     slope=st.sampled_from([0.7, 0.25, 0.03, 0.004]),
     epsilon=st.sampled_from([1e-6, 1e-3, 0.3]),
+    outliers=st.integers(0, 5),
     seed=st.integers(0, 2**31),
 )
-def test_no_row_loses_more_than_epsilon(kind, n, slope, epsilon, seed):
+def test_no_row_loses_more_than_epsilon(kind, n, slope, epsilon, outliers, seed):
     q, k = adversarial(kind, n, 16, torch.Generator().manual_seed(seed))
-    reach = key_reach(q, k, slope, epsilon, 0.25)
-    assert dropped_share(q, k, slope, reach, 0.25) <= epsilon
+    certificate = key_reach(q, k, slope, epsilon, 0.25, outliers=min(outliers, n))
+    assert dropped_share(q, k, slope, certificate, 0.25) <= epsilon
 
 
 def test_the_certificate_does_skip():
     generator = torch.Generator().manual_seed(1)
     q, k = torch.randn(2000, 16, generator=generator), torch.randn(2000, 16, generator=generator)
-    reach = key_reach(q, k, 0.5, 1e-6, 0.25)
-    assert reach.max() < 200
-    assert dropped_share(q, k, 0.5, reach // 4, 0.25) > 1e-6  # and the share measured above is not always zero
+    certificate = key_reach(q, k, 0.5, 1e-6, 0.25)
+    assert certificate.reach.max() < 200
+    quarter = replace(certificate, reach=certificate.reach // 4)
+    assert dropped_share(q, k, 0.5, quarter, 0.25) > 1e-6  # the share measured above is not always zero
+
+
+def test_an_outlier_key_costs_its_column_and_not_the_band():
+    generator = torch.Generator().manual_seed(2)
+    q, k = torch.randn(2000, 16, generator=generator), torch.randn(2000, 16, generator=generator)
+    k[700] *= 200
+    without = key_reach(q, k, 0.5, 1e-6, 0.25)
+    certificate = key_reach(q, k, 0.5, 1e-6, 0.25, outliers=1)
+    assert without.reach.double().mean() > 1000
+    assert certificate.reach.double().mean() < 60
+    assert certificate.outliers.tolist() == [700]
+    assert dropped_share(q, k, 0.5, certificate, 0.25) <= 1e-6
+    assert certificate.needed[690:710].any()
+    ignored = replace(certificate, needed=torch.zeros_like(certificate.needed), reach=certificate.reach * 0)
+    assert dropped_share(q, k, 0.5, ignored, 0.25) > 0.5
 
 
 def test_reach_is_the_margin_of_the_geometric_series_for_equal_keys():
     q, k = torch.zeros(500, 8), torch.ones(500, 8)
     margin = math.log(2 / ((1 - math.exp(-0.1)) * 1e-6))
-    assert key_reach(q, k, 0.1, 1e-6, 1.0).tolist() == [math.ceil(margin / 0.1)] * 500
+    assert key_reach(q, k, 0.1, 1e-6, 1.0).reach.tolist() == [math.ceil(margin / 0.1)] * 500
 
 
 @pytest.mark.parametrize(("slope", "epsilon"), [(0.1, 0.0), (0.0, 1e-6), (1e-9, 1e-6)])
 def test_nothing_is_skipped_without_slope_or_epsilon(slope, epsilon):
     q = torch.randn(50, 8)
-    assert key_reach(q, q, slope, epsilon, 1.0).tolist() == [50] * 50
+    assert key_reach(q, q, slope, epsilon, 1.0).reach.tolist() == [50] * 50

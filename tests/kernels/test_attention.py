@@ -1,95 +1,260 @@
-"""Every kind of attention against the float64 definition."""
+"""Every kind of attention that runs on this processor against the float64 definition."""
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dnagrinder_kernels import alibi_attention, alibi_slopes, banded, reference
+from dnagrinder_kernels import KINDS, alibi_attention, alibi_slopes, attention_kind, banded, native, reference
+from dnagrinder_kernels.build import supported_instruction_sets
+
+HERE = [f"cpp {name}" for name in supported_instruction_sets()] + ["blocked"]  # the kinds under test
+
+
+@pytest.fixture(params=HERE)
+def kind(request, monkeypatch):
+    """One kind, forced; "cpp" comes once for every instruction set of this processor."""
+    force(request.param, monkeypatch)
+    return request.param
+
+
+def force(kind, monkeypatch):
+    name, _, instruction_set = kind.partition(" ")
+    monkeypatch.setenv("DNAGRINDER_KERNEL", name)
+    if instruction_set:
+        monkeypatch.setenv("DNAGRINDER_CPU", instruction_set)
 
 
 def pack(lengths, heads=3, d=16, dtype=torch.float32, seed=0, spread=1.5):
     generator = torch.Generator().manual_seed(seed)
-    tokens = sum(lengths)
-    q, k, v = (torch.randn(tokens, heads, d, generator=generator) * spread for _ in range(3))
+    qkv = torch.randn(sum(lengths), 3, heads, d, generator=generator) * spread
     cu = torch.tensor([0, *torch.tensor(lengths).cumsum(0).tolist()])
-    return q.to(dtype), k.to(dtype), v.to(dtype), cu, alibi_slopes(heads)
+    return *qkv.to(dtype).unbind(1), cu, alibi_slopes(heads)  # views of one projection, as the encoder hands them over
 
 
-def run(kind, q, k, v, cu, slopes, monkeypatch, epsilon=1e-6):
-    monkeypatch.setenv("DNAGRINDER_KERNEL", kind)
-    return alibi_attention(q, k, v, cu_seqlens=cu, max_seqlen=int(cu.diff().max()), slopes=slopes, epsilon=epsilon)
+def run(q, k, v, cu, slopes, epsilon=1e-6, **more):
+    longest = int(cu.diff().max())
+    return alibi_attention(q, k, v, cu_seqlens=cu, max_seqlen=longest, slopes=slopes, epsilon=epsilon, **more)
 
 
-@pytest.mark.parametrize("lengths", [[1], [7, 1, 42], [123, 6], [769], [1000, 3, 801]])
+def exact(q, k, v, cu, slopes):
+    return reference.alibi_attention(q.double(), k.double(), v.double(), cu_seqlens=cu, slopes=slopes.double())
+
+
+def plain(q, k, v, cu, slopes):
+    return reference.alibi_attention(q, k, v, cu_seqlens=cu, slopes=slopes).double()
+
+
+def assert_as_exact(found, arguments, epsilon):
+    """At most twice the error of plain PyTorch in the same dtype, and what the certificate lets go."""
+    truth = exact(*arguments)
+    allowed = 2 * (plain(*arguments) - truth).abs().max() + 2 * epsilon * arguments[2].double().abs().max()
+    assert (found.double() - truth).abs().max() <= max(allowed, 2e-6)
+    assert found.abs().max() > 0.05
+
+
+@pytest.mark.parametrize("lengths", [[1], [7, 1, 42], [123, 0, 6], [769], [1000, 3, 801]])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("epsilon", [0.0, 1e-6])
-def test_blocked_is_as_exact_as_plain_pytorch(lengths, dtype, epsilon, monkeypatch):
-    q, k, v, cu, slopes = pack(lengths, dtype=dtype)
-    exact = reference.alibi_attention(q.double(), k.double(), v.double(), cu_seqlens=cu, slopes=slopes.double())
-    plain = run("reference", q, k, v, cu, slopes, monkeypatch).double()
-    ours = run("blocked", q, k, v, cu, slopes, monkeypatch, epsilon).double()
-    allowed = 2 * (plain - exact).abs().max() + 2 * epsilon * v.double().abs().max()
-    assert (ours - exact).abs().max() <= max(allowed, 2e-7)
-    assert ours.abs().max() > 0.1
+@pytest.mark.parametrize("d", [16, 64])
+def test_it_is_as_exact_as_plain_pytorch(kind, lengths, dtype, epsilon, d):
+    arguments = pack(lengths, d=d, dtype=dtype, seed=d)
+    assert_as_exact(run(*arguments, epsilon), arguments, epsilon)
 
 
-def test_sequences_of_a_pack_do_not_see_each_other(monkeypatch):
+@pytest.mark.parametrize("d", [16, 48, 80, 128])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_other_head_widths(kind, d, dtype):
+    arguments = pack([130, 61], heads=5, d=d, dtype=dtype, spread=1.0)
+    assert_as_exact(run(*arguments), arguments, 1e-6)
+
+
+def outlier_pack(kind_of_keys, dtype, n=1800):
+    q, k, v, cu, slopes = pack([n], d=32, dtype=torch.float32, seed=3)
+    q, k = q.clone(), k.clone()
+    if kind_of_keys == "sinks":  # [CLS] and [SEP] draw every query
+        k[0], k[-1] = q.mean(0) + 9, q.mean(0) + 9
+        q += 0.5
+    elif kind_of_keys == "one far key matters":
+        k[-1] = q[0] * 12
+    elif kind_of_keys == "huge norms":
+        q, k = q * 8, k * 8
+    elif kind_of_keys == "equal keys":
+        k[:] = k[0]
+    elif kind_of_keys == "common offset":
+        k += 40
+    elif kind_of_keys == "zero query":
+        q[n // 2] = 0
+    elif kind_of_keys == "outlier keys":
+        k[n // 3] *= 30
+        k[n // 5] = 0
+    return q.to(dtype), k.to(dtype), v.to(dtype), cu, slopes
+
+
+ADVERSARIES = (
+    "sinks",
+    "one far key matters",
+    "huge norms",
+    "equal keys",
+    "common offset",
+    "zero query",
+    "outlier keys",
+)
+
+
+@pytest.mark.parametrize("keys", ADVERSARIES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_adversarial_keys_cost_no_exactness(kind, keys, dtype):
+    arguments = outlier_pack(keys, dtype)
+    assert_as_exact(run(*arguments), arguments, 1e-6)
+
+
+def computed_share(q, k, v, cu, slopes):
+    """Blocks computed of all blocks, a head."""
+    computed = torch.zeros(slopes.numel(), dtype=torch.int64)
+    native.alibi_attention(q, k, v, cu_seqlens=cu, slopes=slopes, epsilon=1e-6, computed=computed)
+    return computed / native.pair_count(cu.diff().tolist())
+
+
+@pytest.mark.parametrize("name", supported_instruction_sets())
+def test_outlier_keys_do_not_cost_the_speed(name, monkeypatch):
+    """Counted in blocks: the few blocks of largest radius stay out of the bound."""
+    force(f"cpp {name}", monkeypatch)
+    slopes = alibi_slopes(3)  # 2^-4, 2^-8, 2^-2
+    usual, sinks, outliers = (
+        computed_share(*outlier_pack(keys, torch.float32, n=6000)[:4], slopes) for keys in ("plain", "sinks", "outlier keys")
+    )
+    assert usual[0] < 0.25
+    assert usual[2] < 0.1
+    for share in (sinks, outliers):
+        assert (share <= 1.2 * usual + 0.01).all(), (share, usual)
+    q, k, v, cu, _ = outlier_pack("outlier keys", torch.float32, n=6000)
+    k[::50] = k[2000]  # large keys in more blocks than can be excepted do cost
+    assert computed_share(q, k, v, cu, slopes)[0] > 2 * usual[0]
+
+
+def test_sequences_of_a_pack_do_not_see_each_other(kind):
     q, k, v, cu, slopes = pack([50, 30, 900])
-    before = run("blocked", q, k, v, cu, slopes, monkeypatch)
+    before = run(q, k, v, cu, slopes)
     k2, v2 = k.clone(), v.clone()
     k2[:50] += 9
     v2[:50] -= 9
-    after = run("blocked", q, k2, v2, cu, slopes, monkeypatch)
+    after = run(q, k2, v2, cu, slopes)
     assert torch.equal(before[50:], after[50:])
     assert not torch.equal(before[:50], after[:50])
 
 
-@settings(max_examples=20, deadline=None)
-@given(st.lists(st.integers(1, 60), min_size=1, max_size=6), st.integers(0, 5), st.randoms(use_true_random=False))
-def test_bits_of_a_sequence_do_not_depend_on_the_pack(lengths, chosen, random):
-    q, k, v, cu, slopes = pack(lengths, seed=random.randrange(1000))
-    with torch.no_grad():
-        together = banded.alibi_attention(q, k, v, cu_seqlens=cu, slopes=slopes)
-        index = chosen % len(lengths)
-        rows = slice(int(cu[index]), int(cu[index + 1]))
-        alone = banded.alibi_attention(
-            q[rows], k[rows], v[rows], cu_seqlens=torch.tensor([0, lengths[index]]), slopes=slopes
-        )
-    assert torch.equal(together[rows], alone)
+@settings(max_examples=25, deadline=None)
+@given(
+    lengths=st.lists(st.one_of(st.integers(1, 60), st.integers(700, 1100)), min_size=1, max_size=5),
+    chosen=st.integers(0, 4),
+    kind=st.sampled_from(HERE),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16]),
+    seed=st.integers(0, 1000),
+)
+def test_bits_of_a_sequence_do_not_depend_on_the_pack_or_on_threads(lengths, chosen, kind, dtype, seed):
+    q, k, v, cu, slopes = pack(lengths, seed=seed, dtype=dtype)
+    index = chosen % len(lengths)
+    rows = slice(int(cu[index]), int(cu[index + 1]))
+    threads = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as monkeypatch, torch.no_grad():
+        force(kind, monkeypatch)
+        alone = run(q[rows], k[rows], v[rows], torch.tensor([0, lengths[index]]), slopes)
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            try:
+                assert torch.equal(run(q, k, v, cu, slopes)[rows], alone)
+            finally:
+                torch.set_num_threads(threads)
+
+
+def test_long_sequences_share_their_heads_among_threads(kind):
+    q, k, v, cu, slopes = pack([4500, 20], heads=1, d=32)
+    before = torch.get_num_threads()
+    results = []
+    for count in (1, 2):
+        torch.set_num_threads(count)
+        try:
+            results.append(run(q, k, v, cu, slopes))
+        finally:
+            torch.set_num_threads(before)
+    assert torch.equal(*results)
+    assert_as_exact(results[0], (q, k, v, cu, slopes), 1e-6)
 
 
 @pytest.mark.parametrize("lengths", [[33, 33, 5], [800]])
-def test_gradients_match_the_definition(lengths):
-    q, k, v, cu, slopes = pack(lengths, heads=2, d=8)
+@pytest.mark.parametrize("epsilon", [0.0, 1e-6])
+def test_gradients_match_the_definition(kind, lengths, epsilon):
+    q, k, v, cu, slopes = pack(lengths, heads=2, d=16)
     weight = torch.randn(q.shape, generator=torch.Generator().manual_seed(3))
     gradients = []
     for attention in (
         lambda *x: reference.alibi_attention(*x, cu_seqlens=cu, slopes=slopes),
-        lambda *x: banded.alibi_attention(*x, cu_seqlens=cu, slopes=slopes),
+        lambda *x: run(*x, cu, slopes, epsilon),
     ):
         parts = [x.clone().requires_grad_(True) for x in (q, k, v)]
         (attention(*parts) * weight).sum().backward()
         gradients.append([p.grad for p in parts])
     for expected, found in zip(*gradients, strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=2e-5)
 
 
-def test_an_absurd_epsilon_does_change_the_result():
+def test_an_absurd_epsilon_does_change_the_result(kind):
     """The knob is connected: with epsilon far above 1 the band is cut visibly."""
     q, k, v, cu, slopes = pack([1500], spread=0.2)
-    dense = banded.alibi_attention(q, k, v, cu_seqlens=cu, slopes=slopes, epsilon=0.0)
-    cut = banded.alibi_attention(q, k, v, cu_seqlens=cu, slopes=slopes, epsilon=1e12)
+    dense, cut = (run(q, k, v, cu, slopes, epsilon) for epsilon in (0.0, 1e12))
     assert (dense - cut).abs().max() > 1e-3
 
 
-def test_wrong_shapes_are_named(monkeypatch):
+def test_the_result_can_be_written_in_place(kind):
+    arguments = pack([90, 20], d=32)
+    out = torch.full((110, 3, 32), torch.nan)
+    assert run(*arguments, out=out) is out
+    assert torch.equal(out, run(*arguments))
+
+
+def test_not_a_number_stays_in_its_sequence(kind):
+    q, k, v, cu, slopes = pack([700, 300], d=32)
+    k = k.clone()
+    k[10] = torch.nan
+    found = run(q, k, v, cu, slopes)
+    assert found[:700].isnan().all()
+    assert found[700:].isfinite().all()
+
+
+def test_the_fastest_kind_is_taken(monkeypatch):
+    monkeypatch.delenv("DNAGRINDER_KERNEL", raising=False)
+    compiled = "cpp" if native.library() else "blocked"
+    assert attention_kind(torch.zeros(1, 1, 64)) == compiled
+    assert attention_kind(torch.zeros(1, 1, 64, dtype=torch.bfloat16)) == compiled
+    assert attention_kind(torch.zeros(1, 1, 8)) == "blocked"
+    assert attention_kind(torch.zeros(1, 1, 64, dtype=torch.float64)) == "blocked"
+
+
+def test_a_forced_kind_that_does_not_fit_says_what_it_takes(monkeypatch):
+    monkeypatch.setenv("DNAGRINDER_KERNEL", "cpp")
+    with pytest.raises(ValueError, match=r"cpp takes float32 and bfloat16.*float64"):
+        attention_kind(torch.zeros(1, 1, 64, dtype=torch.float64))
+    monkeypatch.setenv("DNAGRINDER_KERNEL", "magic")
+    with pytest.raises(ValueError, match=", ".join(KINDS)):
+        attention_kind(torch.zeros(1, 1, 64))
+
+
+def test_wrong_shapes_are_named():
     q, k, v, cu, slopes = pack([10])
     with pytest.raises(ValueError, match="one slope a head"):
-        run("blocked", q, k, v, cu, slopes[:2], monkeypatch)
+        run(q, k, v, cu, slopes[:2])
     with pytest.raises(ValueError, match="alike"):
-        run("blocked", q, k[:5], v, cu, slopes, monkeypatch)
+        run(q, k[:5], v, cu, slopes)
     with pytest.raises(ValueError, match="run from 0 to 10"):
-        run("blocked", q, k, v, torch.tensor([0, 9]), slopes, monkeypatch)
-    with pytest.raises(ValueError, match="DNAGRINDER_KERNEL"):
-        run("magic", q, k, v, cu, slopes, monkeypatch)
+        run(q, k, v, torch.tensor([0, 9]), slopes)
+    with pytest.raises(ValueError, match="run from 0 to 10"):
+        run(q, k, v, torch.tensor([0, 9, 3, 10]), slopes)
+
+
+def test_training_packs_run_equal_lengths_together():
+    q, k, v, cu, slopes = pack([40, 40, 40, 9])
+    with torch.no_grad():
+        apart = banded.alibi_attention(q, k, v, cu_seqlens=cu, slopes=slopes)
+    together = banded.alibi_attention(q.clone().requires_grad_(True), k, v, cu_seqlens=cu, slopes=slopes)
+    torch.testing.assert_close(apart, together.detach())

@@ -1,4 +1,4 @@
-"""The small operations: gating, residual LayerNorm, masked log-probabilities, row-blocked products."""
+"""The small operations, in every kind of code that serves here, against their definitions in float64."""
 
 import math
 
@@ -6,12 +6,39 @@ import pytest
 import torch
 
 from dnagrinder_kernels import (
-    ROW_BLOCK,
+    FixedLinear,
+    chosen_log_probs,
+    embedding_layer_norm,
     gated_activation,
     masked_log_probs,
+    reference,
     residual_layer_norm,
-    row_blocked_linear,
+    row_block,
 )
+from dnagrinder_kernels.build import supported_instruction_sets
+from dnagrinder_kernels.linear import CPU_ROWS, packing_pays
+
+DTYPES = [torch.float32, torch.bfloat16]
+
+
+@pytest.fixture(params=[*supported_instruction_sets(), "none"])
+def instruction_set(request, monkeypatch):
+    """Every build that this processor runs, and PyTorch alone."""
+    if request.param == "none":
+        monkeypatch.setattr("dnagrinder_kernels.native.library", lambda: None)
+    else:
+        monkeypatch.setenv("DNAGRINDER_CPU", request.param)
+    return request.param
+
+
+def random(*shape, dtype=torch.float32, seed=0, scale=1.0):
+    return (torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * scale).to(dtype)
+
+
+def assert_as_exact(found, plain, exact):
+    """At most twice the error of plain PyTorch in the same dtype."""
+    allowed = 2 * (plain.double() - exact).abs().max()
+    assert (found.double() - exact).abs().max() <= max(allowed, 1e-6)
 
 
 @pytest.mark.parametrize(
@@ -22,7 +49,7 @@ from dnagrinder_kernels import (
     ],
 )
 def test_gate_acts_on_the_first_half(name, formula):
-    x = torch.randn(5, 14, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    x = random(5, 14, dtype=torch.float64)
     torch.testing.assert_close(gated_activation(x, name), formula(x[:, :7]) * x[:, 7:])
 
 
@@ -31,8 +58,56 @@ def test_unknown_activation_is_refused():
         gated_activation(torch.zeros(2, 2), "relu")
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("rows", "width"), [(1, 16), (7, 48), (431, 1024), (6, 42)])
+@pytest.mark.parametrize("scale", [1.0, 60.0])
+def test_gate_is_as_exact_as_plain_pytorch(instruction_set, dtype, rows, width, scale):
+    x = random(rows, 2 * width, dtype=dtype, scale=scale)
+    for name in ("swiglu", "geglu"):
+        found = gated_activation(x, name)
+        assert found.shape == (rows, width)
+        assert_as_exact(found, reference.gated_activation(x, name), reference.gated_activation(x.double(), name))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("rows", "width"), [(1, 16), (5, 768), (123, 256), (6, 42)])
+def test_residual_layer_norm_is_as_exact_as_plain_pytorch(instruction_set, dtype, rows, width):
+    x, residual = random(rows, width, dtype=dtype), random(rows, width, dtype=dtype, seed=1, scale=3)
+    weight, bias = random(width, dtype=dtype, seed=2), random(width, dtype=dtype, seed=3)
+    arguments = (x, residual, weight, bias)
+    exact = reference.residual_layer_norm(*(a.double() for a in arguments), 1e-12)
+    plain = reference.residual_layer_norm(*arguments, 1e-12)
+    assert_as_exact(residual_layer_norm(*arguments, 1e-12), plain, exact)
+    assert_as_exact(residual_layer_norm(*arguments, 1e-12, out=x), plain, exact)
+    assert_as_exact(x, plain, exact)  # it was written in place
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("tokens", "width"), [(1, 16), (300, 768), (7, 42)])
+def test_embedding_layer_norm_is_as_exact_as_plain_pytorch(instruction_set, dtype, tokens, width):
+    ids = torch.randint(0, 50, (tokens,), generator=torch.Generator().manual_seed(0))
+    arguments = [random(50, width, dtype=dtype), *(random(width, dtype=dtype, seed=s) for s in (1, 2, 3))]
+    exact = reference.embedding_layer_norm(ids, *(a.double() for a in arguments), 1e-12)
+    plain = reference.embedding_layer_norm(ids, *arguments, 1e-12)
+    assert_as_exact(embedding_layer_norm(ids, *arguments, 1e-12), plain, exact)
+
+
+@pytest.mark.parametrize("ids", [[-1], [3, 50]])
+def test_ids_outside_the_table_are_refused(ids):
+    with pytest.raises(IndexError, match=r"\[0, 50\)"):
+        embedding_layer_norm(torch.tensor(ids), random(50, 16), *(random(16, seed=s) for s in (1, 2, 3)), 1e-12)
+
+
+def test_operations_keep_their_gradients():
+    x, residual = random(3, 32).requires_grad_(True), random(3, 32, seed=1)
+    weight, bias = random(32, seed=2).requires_grad_(True), random(32, seed=3)
+    gated_activation(residual_layer_norm(x, residual, weight, bias, 1e-12), "swiglu").sum().backward()
+    assert x.grad.abs().max() > 0
+    assert weight.grad.abs().max() > 0
+
+
 def test_residual_layer_norm_normalises_the_sum():
-    x, y = (torch.randn(3, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(s)) for s in (1, 2))
+    x, y = random(3, 6, dtype=torch.float64), random(3, 6, dtype=torch.float64, seed=2)
     weight, bias = torch.full((6,), 2.0, dtype=torch.float64), torch.ones(6, dtype=torch.float64)
     found = (residual_layer_norm(x, y, weight, bias, 1e-12) - 1) / 2
     torch.testing.assert_close(found.mean(-1), torch.zeros(3, dtype=torch.float64), atol=1e-9, rtol=0)
@@ -44,26 +119,42 @@ def test_masked_log_probs_sum_to_one_in_float32():
     found = masked_log_probs(hidden, decoder, torch.zeros(11).bfloat16())
     assert found.dtype == torch.float32
     torch.testing.assert_close(found.exp().sum(-1), torch.ones(7))
+    chosen = torch.tensor([[0, 10]]).expand(7, 2)
+    logits = hidden @ decoder.T
+    torch.testing.assert_close(chosen_log_probs(logits, chosen), found.gather(1, chosen))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("packed", [True, False])
 @pytest.mark.parametrize("threads", [1, 2])
-def test_a_row_has_the_same_bits_in_every_batch(dtype, threads):
-    generator = torch.Generator().manual_seed(0)
-    weight, bias = torch.randn(96, 64, generator=generator).to(dtype), torch.randn(96, generator=generator).to(dtype)
-    row = torch.randn(1, 64, generator=generator).to(dtype)
+@pytest.mark.parametrize(("features", "width"), [(64, 96), (256, 768)])
+def test_a_row_has_the_same_bits_at_every_place(dtype, packed, threads, features, width, monkeypatch):
+    monkeypatch.setattr("dnagrinder_kernels.linear.packing_pays", lambda _: packed)
+    weight, bias = random(width, features, dtype=dtype), random(width, dtype=dtype, seed=1)
+    linear = FixedLinear(weight, bias)
+    row = random(1, features, dtype=dtype, seed=2)
     before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        with torch.no_grad():
-            alone = row_blocked_linear(row, weight, bias)
-            for rows in (2, 100, ROW_BLOCK - 1, ROW_BLOCK, ROW_BLOCK + 1, 2500):
-                x = torch.randn(rows, 64, generator=generator).to(dtype)
-                places = torch.randint(0, rows, (5,), generator=generator)
-                x[places] = row
-                found = row_blocked_linear(x, weight, bias)
-                assert found.shape == (rows, 96)
-                assert (found[places] == alone).all()
-    finally:
-        torch.set_num_threads(before)
-    torch.testing.assert_close(alone.float(), row.float() @ weight.float().T + bias.float(), rtol=2e-2, atol=5e-2)
+    with torch.inference_mode():
+        alone = linear(torch.cat([row, torch.zeros(CPU_ROWS - 1, features, dtype=dtype)]))[0]
+        torch.set_num_threads(threads)
+        try:
+            x = random(CPU_ROWS, features, dtype=dtype, seed=3)
+            x[::37] = row
+            found = linear(x)
+            into = linear(x, out=torch.empty_like(found))
+        finally:
+            torch.set_num_threads(before)
+    assert torch.equal(found, into)
+    assert (found[::37] == alone).all()
+    torch.testing.assert_close(alone.float(), row[0].float() @ weight.float().T + bias.float(), rtol=2e-2, atol=8e-2)
+
+
+def test_a_product_of_another_shape_is_refused():
+    linear = FixedLinear(random(8, 8))
+    with pytest.raises(ValueError, match=f"{row_block(torch.device('cpu'))} rows"):
+        linear(random(3, 8))
+
+
+def test_packing_is_chosen_by_dtype_and_processor_alone():
+    assert packing_pays(random(8, 8).double()) is False
+    assert packing_pays(random(8, 8, dtype=torch.bfloat16)) == packing_pays(random(64, 32, dtype=torch.bfloat16))
