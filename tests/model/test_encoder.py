@@ -92,27 +92,6 @@ def test_encoder_is_the_written_out_block():
     torch.testing.assert_close(found.double(), naive_hidden(model, ids), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("tied", [False, True])
-def test_log_probs_equal_the_training_logits(tied):
-    model = small_model(tie_decoder=tied)
-    hidden = torch.randn(5, 24, generator=torch.Generator().manual_seed(3))
-    with torch.no_grad():
-        torch.testing.assert_close(model.log_probs(hidden), model.logits(hidden).log_softmax(-1))
-        assert model.log_probs(hidden[:0]).shape == (0, 50)
-
-
-def test_sequences_of_a_pack_are_independent_to_the_bit():
-    model = small_model()
-    generator = torch.Generator().manual_seed(4)
-    parts = [torch.randint(5, 50, (n,), generator=generator) for n in (31, 7, 100, 1)]
-    cu = torch.tensor([0, 31, 38, 138, 139])
-    with torch.inference_mode():
-        together = model(torch.cat(parts), cu, 100)
-        for index, part in enumerate(parts):
-            alone = model(part, torch.tensor([0, len(part)]), len(part))
-            assert torch.equal(together[cu[index] : cu[index + 1]], alone)
-
-
 def test_initialisation_is_reproducible():
     first, second = (MaskedLanguageModel(SMALL) for _ in range(2))
     for model in (first, second):

@@ -42,7 +42,7 @@ class UniformModel:
         self.asked = inputs
         for index, model_input in enumerate(inputs):
             assert all(model_input.ids[p] == MASK for p in model_input.masked)
-            consume(index, -torch.ones(len(model_input.masked), self.vocabulary))
+            consume(index, -torch.ones(model_input.targets.shape))
 
     def hidden(self, inputs, consume):
         for index, model_input in enumerate(inputs):

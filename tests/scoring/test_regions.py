@@ -27,7 +27,7 @@ class CountingModel:
     def log_probs(self, inputs, consume):
         for index, model_input in enumerate(inputs):
             self.masked += len(model_input.masked)
-            consume(index, self.row.expand(len(model_input.masked), -1))
+            consume(index, self.row[torch.from_numpy(model_input.targets)])
 
     def hidden(self, inputs, consume):
         for index, model_input in enumerate(inputs):

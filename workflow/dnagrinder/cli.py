@@ -1,7 +1,7 @@
 """The ``dnagrinder`` command: its commands, and how errors reach the user.
 
 Exit codes: 0 done; 1 other error of the family; 2 wrong usage; 3 input file; 4 genome build mismatch; 5 settings;
-6 checkpoint; 7 score store; 8 broken invariant (a defect of ours); 130 interrupted.
+6 checkpoint; 7 score store; 8 broken invariant (a defect of ours); 9 memory; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dnagrinder.errors import DnaGrinderError, InputError
 app = typer.Typer(
     name="dnagrinder",
     help="Score DNA variants and regions with the dnaGrinder genomic language model.",
-    epilog="Exit codes: 0 done, 2 usage, 3 input, 4 genome build, 5 settings, 6 checkpoint, 7 store, 8 internal.",
+    epilog="Exit codes: 0 done, 2 usage, 3 input, 4 genome build, 5 settings, 6 checkpoint, 7 store, 8 internal, 9 memory.",
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,

@@ -47,6 +47,12 @@ class StoreError(DnaGrinderError):
     exit_code = 7
 
 
+class MemoryLimitError(DnaGrinderError):
+    """One sequence alone needs more memory than there is."""
+
+    exit_code = 9
+
+
 class InvariantError(DnaGrinderError):
     """A promise of the product does not hold (counts that must add up); a defect worth reporting."""
 

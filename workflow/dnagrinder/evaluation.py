@@ -113,7 +113,8 @@ def masked_token_metrics(
         generator = np.random.default_rng([0, index])
         example = mask_sequence(window(generator), tokens, tokenizer, Masking(0.15), generator)
         asked = np.flatnonzero(example.labels != IGNORED)
-        inputs.append(ModelInput(example.input_ids, tuple(asked.tolist())))
+        vocabulary = np.tile(np.arange(tokenizer.vocabulary), (asked.size, 1))
+        inputs.append(ModelInput(example.input_ids, tuple(asked.tolist()), vocabulary))
         targets.append(example.labels[asked])
     hits, nats, count = 0, 0.0, 0
 

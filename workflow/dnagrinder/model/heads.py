@@ -1,4 +1,7 @@
-"""The masked-language-model head on the encoder, computed at chosen positions only."""
+"""The masked-language-model head on the encoder, computed at chosen positions only.
+
+This is the form with gradients; ``model.inference`` runs the same weights without them.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,6 @@ from torch import Tensor, nn
 
 from dnagrinder.model.config import EncoderConfig
 from dnagrinder.model.encoder import Encoder
-from dnagrinder_kernels import masked_log_probs, row_blocked_linear
-from dnagrinder_kernels.linear import ROW_BLOCK
 
 
 class MaskedLanguageModel(nn.Module):
@@ -37,18 +38,5 @@ class MaskedLanguageModel(nn.Module):
         """Decoder logits, (positions, vocabulary), of chosen rows of the hidden states, (positions, hidden)."""
         return F.linear(self._transformed(hidden), self.decoder_weight, self.decoder_bias)
 
-    def log_probs(self, hidden: Tensor) -> Tensor:
-        """Log-probabilities, (positions, vocabulary) float32, of chosen rows; one product shape at inference."""
-        rows = hidden.shape[0]
-        parts = []
-        for first in range(0, rows, ROW_BLOCK):
-            filled = hidden.new_zeros((ROW_BLOCK, hidden.shape[1]))
-            chunk = hidden[first : first + ROW_BLOCK]
-            filled[: chunk.shape[0]] = chunk
-            parts.append(
-                masked_log_probs(self._transformed(filled), self.decoder_weight, self.decoder_bias)[: chunk.shape[0]]
-            )
-        return torch.cat(parts) if parts else hidden.new_zeros((0, self.config.vocabulary), dtype=torch.float32)
-
     def _transformed(self, hidden: Tensor) -> Tensor:
-        return self.transform_norm(F.gelu(row_blocked_linear(hidden, self.transform.weight, self.transform.bias)))
+        return self.transform_norm(F.gelu(self.transform(hidden)))

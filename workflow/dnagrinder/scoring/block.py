@@ -94,9 +94,8 @@ def block_log_likelihoods(engine: Engine, pairs: Sequence[tuple[Pair, Pair]], vi
     sums = np.zeros(len(inputs))
 
     def consume(position: int, log_probs: torch.Tensor) -> None:
-        target = targets[position]
-        known = np.flatnonzero(target != UNK)
-        sums[position] = log_probs.double().numpy()[known, target[known]].sum()
+        known = targets[position] != UNK
+        sums[position] = log_probs[:, 0].double().numpy()[known].sum()
 
     engine.log_probs(inputs, consume)
     return list(sums.reshape(len(pairs), 2 * views, 2))
@@ -120,7 +119,7 @@ def embedding_distances(engine: Engine, pairs: Sequence[tuple[Pair, Pair]]) -> l
     def consume(position: int, states: torch.Tensor) -> None:
         partner = position ^ 1
         if partner not in waiting:
-            waiting[position] = states
+            waiting[position] = states.clone()
             return
         other = waiting.pop(partner)
         ref, alt = (states, other) if position % 2 == 0 else (other, states)
@@ -137,7 +136,8 @@ def _masked_block(ids: Ids, pair: Pair, widening: int) -> tuple[ModelInput, Ids]
     masked = ids.copy()
     masked[first:last] = MASK
     with_ends = np.concatenate([[CLS], masked, [SEP]])
-    return ModelInput(with_ends, tuple(range(first + 1, last + 1))), ids[first:last]
+    target = ids[first:last]
+    return ModelInput(with_ends, tuple(range(first + 1, last + 1)), target[:, np.newaxis]), target
 
 
 def _distance(ref: torch.Tensor, alt: torch.Tensor, pair: Pair) -> tuple[float, float]:

@@ -86,13 +86,13 @@ class RegionScorer:
             positions = np.arange(first, ids.size, PASSES)
             masked = ids.copy()
             masked[positions] = MASK
-            inputs.append(ModelInput(np.concatenate([[CLS], masked, [SEP]]), tuple((positions + 1).tolist())))
+            with_ends = np.concatenate([[CLS], masked, [SEP]])
+            inputs.append(ModelInput(with_ends, tuple((positions + 1).tolist()), ids[positions, np.newaxis]))
             targets.append(positions)
         per_token = np.zeros(ids.size)
 
         def consume(index: int, log_probs: torch.Tensor) -> None:
-            positions = targets[index]
-            per_token[positions] = log_probs.double().numpy()[np.arange(positions.size), ids[positions]]
+            per_token[targets[index]] = log_probs[:, 0].double().numpy()
 
         self._engine.log_probs(inputs, consume)
         per_token[ids == UNK] = np.nan

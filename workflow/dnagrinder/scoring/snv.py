@@ -43,20 +43,18 @@ def site_log_probs(
     parameters: ScoringParameters,
 ) -> list[NDArray[np.float64]]:
     """For each site the log-probabilities of A, C, G, T on the reference strand, (views x strands, 4), natural log."""
-    views = supported_views(tokenizer, parameters.views)
+    groups = {view: tokenizer.bases_at(*view) for view in supported_views(tokenizer, parameters.views)}
     inputs: list[ModelInput] = []
     owners: list[tuple[int, View, bool]] = []
     for index, site in enumerate(sites):
-        for model_input, view, reverse in _site_inputs(tokenizer, reference, site, parameters.window, views):
+        for model_input, view, reverse in _site_inputs(tokenizer, reference, site, parameters.window, groups):
             inputs.append(model_input)
             owners.append((index, view, reverse))
     rows: list[NDArray[np.float64]] = [np.empty(0)] * len(inputs)
-    groups = {view: tokenizer.bases_at(*view) for view in views}
 
     def consume(position: int, log_probs: torch.Tensor) -> None:
         _, view, reverse = owners[position]
-        ids, bases = groups[view]
-        rows[position] = _base_marginal(log_probs[0].double().numpy()[ids], bases, reverse)
+        rows[position] = _base_marginal(log_probs[0].double().numpy(), groups[view][1], reverse)
 
     engine.log_probs(inputs, consume)
     collected: list[list[NDArray[np.float64]]] = [[] for _ in sites]
@@ -71,7 +69,11 @@ def supported_views(tokenizer: DnaTokenizer, count: int) -> list[View]:
 
 
 def _site_inputs(
-    tokenizer: DnaTokenizer, reference: ReferenceGenome, site: Site, window: int, views: Sequence[View]
+    tokenizer: DnaTokenizer,
+    reference: ReferenceGenome,
+    site: Site,
+    window: int,
+    groups: dict[View, tuple[NDArray[np.int64], NDArray[np.int64]]],
 ) -> list[tuple[ModelInput, View, bool]]:
     start, end = window_bounds(site.start, site.start + 1, window, reference.length(site.contig))
     forward = reference.fetch(site.contig, start, end)
@@ -79,13 +81,13 @@ def _site_inputs(
     for reverse in (False, True):
         sequence = reverse_complement(forward) if reverse else forward
         offset = end - 1 - site.start if reverse else site.start - start
-        for length, slot in views:
+        for (length, slot), (tokens, _) in groups.items():
             left, right = offset - slot, offset - slot + length
             if left < 0 or right > len(sequence):
                 continue
             before, after = tokenizer.encode_pieces([sequence[:left], sequence[right:]])
             ids = np.concatenate([[CLS], before, [MASK], after, [SEP]])
-            result.append((ModelInput(ids, (1 + before.size,)), (length, slot), reverse))
+            result.append((ModelInput(ids, (1 + before.size,), tokens[np.newaxis]), (length, slot), reverse))
     return result
 
 
