@@ -1,6 +1,7 @@
 """The trainer: it learns, resumes to the bit, and keeps states apart."""
 
 import hashlib
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,8 +10,8 @@ from dnagrinder.errors import CheckpointError, ConfigError
 from dnagrinder.model.config import EncoderConfig
 from dnagrinder.model.heads import MaskedLanguageModel
 from dnagrinder.training.corpus import Source, load_corpus
-from dnagrinder.training.masking import Masking
-from dnagrinder.training.pretrain import Recipe, Trainer
+from dnagrinder.training.masking import IGNORED, Masking
+from dnagrinder.training.pretrain import Recipe, Trainer, masked_token_loss
 
 RECIPE = Recipe(steps=8, tokens_per_step=256, lengths=((0.0, 32), (0.5, 64)), learning_rate=3e-3, warmup_steps=2, seed=5)
 
@@ -83,3 +84,36 @@ def test_lengths_and_rates_follow_the_schedule():
 def test_impossible_recipes_are_refused(values):
     with pytest.raises(ConfigError, match="recipe"):
         Recipe(**{"steps": 10, **values})
+
+
+def test_recomputing_activations_changes_no_gradient(make, tmp_path):
+    reports = []
+    for recompute in (False, True):
+        trainer = make(tmp_path / str(recompute), replace(RECIPE, recompute=recompute))
+        trainer.run(reports.append, until=3)
+        reports[-1] = (reports[-1].loss, weights(trainer))
+    assert reports[2][0] == reports[-1][0]
+    assert torch.equal(reports[2][1], reports[-1][1])
+
+
+@pytest.mark.parametrize("targets", [0, 1, 40])
+def test_the_loss_in_pieces_is_the_loss(make, tmp_path, targets, monkeypatch):
+    monkeypatch.setattr("dnagrinder.training.pretrain.LOSS_ROWS", 16)
+    monkeypatch.setattr("dnagrinder.training.pretrain.TARGET_ROWS", 8)
+    model = make(tmp_path / "run").model
+    hidden = torch.randn(50, 32, generator=torch.Generator().manual_seed(0)).requires_grad_(True)
+    labels = torch.full((50,), IGNORED)
+    labels[:targets] = torch.arange(targets) + 5
+    loss, accuracy = masked_token_loss(model, hidden, labels)
+    loss.backward()
+    found, hidden.grad = hidden.grad, None
+    if targets:
+        logits = model.logits(hidden[:targets])
+        expected = torch.nn.functional.cross_entropy(logits, labels[:targets])
+        assert accuracy == (logits.argmax(-1) == labels[:targets]).double().mean()
+        expected.backward()
+        torch.testing.assert_close(loss, expected)
+        torch.testing.assert_close(found, hidden.grad)
+    else:
+        assert loss == 0
+        assert accuracy == 0

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from dnagrinder.errors import CheckpointError, ConfigError
 from dnagrinder.model.encoder import initialise
@@ -28,6 +29,7 @@ from dnagrinder.training.corpus import Corpus
 from dnagrinder.training.masking import IGNORED, Masking, mask_sequence
 
 BASES_PER_TOKEN = 8  # drawn per wanted token; more than any stretch of DNA gives, the rest is cut off
+LOSS_ROWS = 1024  # targets whose logits are held at once, 16 MB of float32 for a vocabulary of 4,096
 TARGET_ROWS = 512  # targets are filled up to a multiple: oneDNN compiles and keeps every new product shape
 
 
@@ -41,6 +43,7 @@ class Recipe:
         lengths: sequence-length warm-up: (share of the run from which it holds, tokens of a sequence), ascending shares.
         learning_rate: peak; linear warm-up over ``warmup_steps``, then cosine to 0.
         clip: largest norm of the gradient.
+        recompute: activations are recomputed in the backward pass; memory and time, not the result.
     """
 
     steps: int
@@ -53,6 +56,7 @@ class Recipe:
     weight_decay: float = 1e-5
     clip: float = 1.0
     seed: int = 1
+    recompute: bool = False
 
     def __post_init__(self) -> None:
         shares = [share for share, _ in self.lengths]
@@ -117,6 +121,7 @@ class Trainer:
             weight_decay=recipe.weight_decay,
         )
         self.model = model.to(dtype).train()
+        self.model.encoder.recompute = recipe.recompute
         self.step = 0
         self.seconds = 0.0
         folder.mkdir(parents=True, exist_ok=True)
@@ -151,11 +156,7 @@ class Trainer:
         started = time.perf_counter()
         input_ids, labels, cu_seqlens, length = self.batch(self.step)
         hidden = self.model(input_ids, cu_seqlens, length)
-        rows = torch.nonzero(labels != IGNORED).squeeze(1)
-        spare = -rows.numel() % TARGET_ROWS
-        wanted = F.pad(labels[rows], (0, spare), value=IGNORED)  # (targets + spare,)
-        logits = self.model.logits(hidden[F.pad(rows, (0, spare))]).float()  # (targets + spare, vocabulary)
-        loss = F.cross_entropy(logits, wanted, ignore_index=IGNORED)
+        loss, accuracy = masked_token_loss(self.model, hidden, labels)
         loss.backward()
         for name, parameter in self.model.named_parameters():
             self.masters[name].grad = None if parameter.grad is None else parameter.grad.float()
@@ -169,8 +170,7 @@ class Trainer:
         self.step += 1
         seconds = time.perf_counter() - started
         self.seconds += seconds
-        hits = int((logits.detach().argmax(-1) == wanted).sum())
-        return StepReport(self.step, loss.item(), hits / max(1, rows.numel()), input_ids.numel(), rate, seconds)
+        return StepReport(self.step, loss.item(), accuracy, input_ids.numel(), rate, seconds)
 
     @torch.no_grad()
     def _publish(self) -> None:
@@ -219,8 +219,32 @@ class Trainer:
         """What a state must share with a run to continue it: corpus, recipe, masking, architecture, tokenizer."""
         return {
             "corpus_sha256": self.corpus.digest,
-            "recipe": asdict(self.recipe),
+            "recipe": {key: value for key, value in asdict(self.recipe).items() if key != "recompute"},
             "masking": asdict(self.masking),
             "architecture": self.model.config.to_dict(),
             "tokenizer_sha256": self.tokenizer.digest,
         }
+
+
+def masked_token_loss(model: MaskedLanguageModel, hidden: Tensor, labels: Tensor) -> tuple[Tensor, float]:
+    """Mean cross-entropy of the targets, nats, and the share of them predicted exactly.
+
+    Logits are computed for LOSS_ROWS targets at a time and again in the backward pass; (targets, vocabulary) is never held.
+
+    Args:
+        hidden: (tokens, hidden) states. labels: (tokens,) int64, IGNORED where nothing is asked.
+    """
+    rows = torch.nonzero(labels != IGNORED).squeeze(1)
+    spare = -rows.numel() % TARGET_ROWS
+    wanted = F.pad(labels[rows], (0, spare), value=IGNORED)  # (targets + spare,)
+    states = hidden[F.pad(rows, (0, spare))]  # (targets + spare, hidden)
+
+    def part(states: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+        logits = model.logits(states).float()  # (LOSS_ROWS, vocabulary)
+        return F.cross_entropy(logits, wanted, ignore_index=IGNORED, reduction="sum"), (logits.argmax(-1) == wanted).sum()
+
+    pieces = zip(states.split(LOSS_ROWS), wanted.split(LOSS_ROWS), strict=True)
+    results = [checkpoint(part, *piece, use_reentrant=False) for piece in pieces if piece[0].numel()]
+    targets = max(1, rows.numel())
+    total = torch.stack([loss for loss, _ in results]).sum() if results else hidden.sum() * 0
+    return total / targets, sum(int(hits) for _, hits in results) / targets
