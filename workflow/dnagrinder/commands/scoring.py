@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import typer
 
@@ -49,6 +50,7 @@ def register(app: typer.Typer) -> None:
     app.command("unique-alleles")(unique_alleles)
     app.command("score-alleles")(score_alleles)
     app.command("score-context")(score_context)
+    app.command("embed")(embed)
 
 
 def score_variants(
@@ -221,6 +223,57 @@ def score_context(
         contexts = session.base_contexts(table_alleles(table.take(rows)), progress)
         write_parquet(contexts, out, session.provenance)
     show({"variants": len(set(contexts["key"].to_pylist()))}, as_json)
+
+
+def embed(
+    bed: Annotated[Path, typer.Argument(help="BED (3 to 6 columns or more), plain or gzip.")],
+    reference: ReferenceFile,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Parquet: one row a region, or a bin of one, with its embedding.")
+    ],
+    bin_width: Annotated[int, typer.Option("--bin", min=0, help="Bases of a bin; 0 for one embedding a region.")] = 0,
+    ledger: Annotated[Path | None, typer.Option(help="Table (.tsv) of the regions left out, with reasons.")] = None,
+    checkpoint: CheckpointName = "mini",
+    window: Window = DEFAULTS.window,
+    precision: Precision = DEFAULTS.precision,
+    device: Device = "auto",
+    token_budget: TokenBudget = BUDGET,
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """Embed regions, each in one pass over a window around it: long context, 700,000 bases and more.
+
+    Example: [bold]dnagrinder embed genes.bed -r GRCh38.fa --window 100000 --bin 1000 --precision bfloat16
+    --out genes.parquet[/bold]
+    """
+    check_paths([bed, reference], [out, ledger])
+    from dnagrinder.scoring.session import open_session
+
+    parameters = ScoringParameters(window=window, precision=precision)
+    with (
+        open_session(
+            reference, checkpoint, parameters, device=device, token_budget=token_budget, threads=threads
+        ) as session,
+        track("embed", "regions") as progress,
+    ):
+        regions = read_bed(bed, session.reference)
+        table, too_long = session.embed_regions(regions.accepted, bin_width, progress)
+        write_parquet(table, out, session.provenance)
+        tokens = session.engine.tokens
+    rejected = pd.concat([regions.rejected, too_long], ignore_index=True) if len(too_long) else regions.rejected
+    if ledger:
+        write_tsv(pa.Table.from_pandas(rejected, preserve_index=False), ledger)
+    show(
+        {
+            "regions_in": len(regions.accepted) + len(regions.rejected),
+            "embedded": len(regions.accepted) - len(too_long),
+            "rejected": len(rejected),
+            "rejected_by_reason": {str(k): int(v) for k, v in rejected["reason"].value_counts().sort_index().items()},
+            "rows": len(table),
+            "tokens": tokens,
+        },
+        as_json,
+    )
 
 
 def _write_bedgraph(lines: list[str], path: Path) -> None:

@@ -27,6 +27,7 @@ class RegionReason(StrEnum):
     CONTIG_ABSENT = "CONTIG_ABSENT"
     OUT_OF_RANGE = "OUT_OF_RANGE"
     EMPTY = "EMPTY"
+    LONGER_THAN_WINDOW = "LONGER_THAN_WINDOW"  # embeddings only: a region must lie within one window
 
 
 @dataclass(frozen=True)

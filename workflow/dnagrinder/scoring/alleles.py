@@ -14,9 +14,10 @@ from dnagrinder.model.tokenizer import BASES, DnaTokenizer
 from dnagrinder.scoring.block import Pair, allele_pairs, block_log_likelihoods, embedding_distances
 from dnagrinder.scoring.packing import Engine
 from dnagrinder.scoring.parameters import ScoringParameters
-from dnagrinder.scoring.snv import Site, site_log_probs
+from dnagrinder.scoring.prefetch import prefetched
+from dnagrinder.scoring.snv import Site, SiteInputs, run_sites, site_inputs, site_log_probs
 
-CHUNK = 64  # alleles taken up together; bounds memory, never changes a score
+CHUNK = 64  # alleles taken up together, the next ones prepared meanwhile; bounds memory, never changes a score
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,16 @@ class AlleleScore:
     method: str
 
 
+@dataclass(frozen=True)
+class _Chunk:
+    """Alleles with their contexts cut and tokenised: ``pairs`` one an allele, ``site_inputs`` for the distinct SNV sites."""
+
+    alleles: Sequence[Allele]
+    pairs: list[tuple[Pair, Pair]]
+    sites: list[Site]
+    site_inputs: SiteInputs
+
+
 class AlleleScorer:
     """Scores alleles of one reference with one model."""
 
@@ -55,11 +66,13 @@ class AlleleScorer:
         self, alleles: Sequence[Allele], on_progress: Callable[[int, int], None] | None = None
     ) -> Iterator[AlleleScore]:
         """One score an allele, in the order given; ``on_progress(done, total)`` after every chunk."""
-        for first in range(0, len(alleles), CHUNK):
-            chunk = alleles[first : first + CHUNK]
+        chunks = (alleles[first : first + CHUNK] for first in range(0, len(alleles), CHUNK))
+        done = 0
+        for chunk in prefetched(self._prepare(chunk) for chunk in chunks):
             yield from self._score_chunk(chunk)
+            done += len(chunk.alleles)
             if on_progress:
-                on_progress(first + len(chunk), len(alleles))
+                on_progress(done, len(alleles))
 
     def base_log_probs(self, sites: Sequence[Site]) -> NDArray[np.float64]:
         """Mean log-probabilities of A, C, G, T at each site, (sites, 4), renormalised; natural log."""
@@ -68,31 +81,35 @@ class AlleleScorer:
         normalised: NDArray[np.float64] = means - np.log(np.exp(means).sum(axis=1, keepdims=True))
         return normalised
 
-    def _score_chunk(self, alleles: Sequence[Allele]) -> list[AlleleScore]:
+    def _prepare(self, alleles: Sequence[Allele]) -> _Chunk:
+        """Everything before the model: windows cut and tokenised."""
         pairs = [allele_pairs(self._tokenizer, self._reference, allele, self._parameters) for allele in alleles]
-        distances = embedding_distances(self._engine, pairs)
-        log_likelihoods = self._log_likelihoods(alleles, pairs)
+        snvs = [allele for allele in alleles if allele.kind == "snv"]
+        sites = list(dict.fromkeys(Site(allele.contig, allele.start) for allele in snvs))
+        return _Chunk(alleles, pairs, sites, site_inputs(self._tokenizer, self._reference, sites, self._parameters))
+
+    def _score_chunk(self, chunk: _Chunk) -> list[AlleleScore]:
+        distances = embedding_distances(self._engine, chunk.pairs)
+        log_likelihoods = self._log_likelihoods(chunk)
         return [
             _allele_score(allele, rows, distance)
-            for allele, rows, distance in zip(alleles, log_likelihoods, distances, strict=True)
+            for allele, rows, distance in zip(chunk.alleles, log_likelihoods, distances, strict=True)
         ]
 
-    def _log_likelihoods(self, alleles: Sequence[Allele], pairs: Sequence[tuple[Pair, Pair]]) -> list[NDArray[np.float64]]:
+    def _log_likelihoods(self, chunk: _Chunk) -> list[NDArray[np.float64]]:
         """For each allele (views x strands, 2): REF and ALT."""
-        snvs = [i for i, allele in enumerate(alleles) if allele.kind == "snv"]
-        others = [i for i, allele in enumerate(alleles) if allele.kind != "snv"]
-        result: list[NDArray[np.float64]] = [np.empty(0)] * len(alleles)
-        sites = list(dict.fromkeys(Site(alleles[i].contig, alleles[i].start) for i in snvs))
-        rows = site_log_probs(self._engine, self._tokenizer, self._reference, sites, self._parameters) if sites else []
-        by_site = dict(zip(sites, rows, strict=True))
-        for i in snvs:
-            allele = alleles[i]
-            table = by_site[Site(allele.contig, allele.start)]
-            result[i] = table[:, [BASES.index(allele.ref), BASES.index(allele.alt)]]
-        if others:
-            blocks = block_log_likelihoods(self._engine, [pairs[i] for i in others], self._parameters.views)
-            for i, block in zip(others, blocks, strict=True):
-                result[i] = block
+        result: list[NDArray[np.float64]] = [np.empty(0)] * len(chunk.alleles)
+        by_site = dict(zip(chunk.sites, run_sites(self._engine, chunk.site_inputs), strict=True))
+        others = []
+        for i, allele in enumerate(chunk.alleles):
+            if allele.kind == "snv":
+                table = by_site[Site(allele.contig, allele.start)]
+                result[i] = table[:, [BASES.index(allele.ref), BASES.index(allele.alt)]]
+            else:
+                others.append(i)
+        blocks = block_log_likelihoods(self._engine, [chunk.pairs[i] for i in others], self._parameters.views)
+        for i, block in zip(others, blocks, strict=True):
+            result[i] = block
         return result
 
 

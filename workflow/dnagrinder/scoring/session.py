@@ -15,10 +15,12 @@ import torch
 
 from dnagrinder.errors import ConfigError
 from dnagrinder.genome.reference import ReferenceGenome
+from dnagrinder.genome.regions import RegionReason
 from dnagrinder.genome.variants import Allele
 from dnagrinder.model.checkpoint import Checkpoint, open_checkpoint
 from dnagrinder.model.tokenizer import BASES
 from dnagrinder.scoring.alleles import AlleleScorer
+from dnagrinder.scoring.embedding import RegionEmbedder, embedding_columns, fits_window
 from dnagrinder.scoring.packing import Engine
 from dnagrinder.scoring.parameters import TOKEN_BUDGET, ScoringParameters, provenance
 from dnagrinder.scoring.regions import RegionScore, RegionScorer
@@ -27,6 +29,17 @@ from dnagrinder.scoring.tables import scores_table, table_alleles
 
 DEVICES = ("auto", "cpu", "cuda")
 CONTEXT_FLANK = 20  # bases shown to either side of a top variant
+
+EMBEDDING_SCHEMA = pa.schema(
+    [
+        ("contig", pa.string()),
+        ("start", pa.int64()),
+        ("end", pa.int64()),
+        ("name", pa.string()),
+        ("tokens", pa.int64()),
+        ("embedding", pa.list_(pa.float32())),
+    ]
+)
 
 Progress = Callable[[int, int], None]
 
@@ -54,6 +67,20 @@ class ScoringSession:
         """Scores of regions (columns contig, start, end; 0-based half-open), in order."""
         scorer = RegionScorer(self.engine, self.checkpoint.tokenizer, self.reference, self.parameters)
         return scorer.score(regions, on_progress)
+
+    def embed_regions(
+        self, regions: pd.DataFrame, bin_width: int, on_progress: Progress | None = None
+    ) -> tuple[pa.Table, pd.DataFrame]:
+        """(table of embeddings, regions left out as longer than the window); columns as read_bed gives them."""
+        window = self.parameters.window
+        fits = fits_window(regions, window)
+        short = regions[fits].reset_index(drop=True)
+        embedder = RegionEmbedder(self.engine, self.checkpoint.tokenizer, self.reference, window, bin_width)
+        columns = embedding_columns(list(embedder.embed(short, on_progress)), short)
+        left_out = regions.loc[~fits, ["line", "contig", "start", "end", "name"]].assign(
+            reason=RegionReason.LONGER_THAN_WINDOW.value, detail=f"longer than the window of {window} bases"
+        )
+        return pa.table(columns, schema=EMBEDDING_SCHEMA), left_out
 
     def base_contexts(self, alleles: Sequence[Allele], on_progress: Progress | None = None) -> pa.Table:
         """Log-probabilities of the four bases around each allele, ±CONTEXT_FLANK, clipped at contig ends.

@@ -35,6 +35,23 @@ class Site:
     start: int
 
 
+@dataclass(frozen=True)
+class SiteInputs:
+    """What the model has to run for some sites.
+
+    Attributes:
+        inputs: one a site, view and strand.
+        owners: for each input the index of its site, its view, and whether it is on the reverse strand.
+        bases: for each view the base ("ACGT" index) of each of its targets.
+        sites: number of sites.
+    """
+
+    inputs: list[ModelInput]
+    owners: list[tuple[int, View, bool]]
+    bases: dict[View, NDArray[np.int64]]
+    sites: int
+
+
 def site_log_probs(
     engine: Engine,
     tokenizer: DnaTokenizer,
@@ -43,6 +60,13 @@ def site_log_probs(
     parameters: ScoringParameters,
 ) -> list[NDArray[np.float64]]:
     """For each site the log-probabilities of A, C, G, T on the reference strand, (views x strands, 4), natural log."""
+    return run_sites(engine, site_inputs(tokenizer, reference, sites, parameters))
+
+
+def site_inputs(
+    tokenizer: DnaTokenizer, reference: ReferenceGenome, sites: Sequence[Site], parameters: ScoringParameters
+) -> SiteInputs:
+    """Cut and tokenise the contexts of sites, both strands."""
     groups = {view: tokenizer.bases_at(*view) for view in supported_views(tokenizer, parameters.views)}
     inputs: list[ModelInput] = []
     owners: list[tuple[int, View, bool]] = []
@@ -50,15 +74,20 @@ def site_log_probs(
         for model_input, view, reverse in _site_inputs(tokenizer, reference, site, parameters.window, groups):
             inputs.append(model_input)
             owners.append((index, view, reverse))
-    rows: list[NDArray[np.float64]] = [np.empty(0)] * len(inputs)
+    return SiteInputs(inputs, owners, {view: bases for view, (_, bases) in groups.items()}, len(sites))
+
+
+def run_sites(engine: Engine, prepared: SiteInputs) -> list[NDArray[np.float64]]:
+    """As ``site_log_probs``, for contexts that are cut and tokenised."""
+    rows: list[NDArray[np.float64]] = [np.empty(0)] * len(prepared.inputs)
 
     def consume(position: int, log_probs: torch.Tensor) -> None:
-        _, view, reverse = owners[position]
-        rows[position] = _base_marginal(log_probs[0].double().numpy(), groups[view][1], reverse)
+        _, view, reverse = prepared.owners[position]
+        rows[position] = _base_marginal(log_probs[0].double().numpy(), prepared.bases[view], reverse)
 
-    engine.log_probs(inputs, consume)
-    collected: list[list[NDArray[np.float64]]] = [[] for _ in sites]
-    for (index, _, _), row in zip(owners, rows, strict=True):
+    engine.log_probs(prepared.inputs, consume)
+    collected: list[list[NDArray[np.float64]]] = [[] for _ in range(prepared.sites)]
+    for (index, _, _), row in zip(prepared.owners, rows, strict=True):
         collected[index].append(row)
     return [np.stack(site_rows) for site_rows in collected]
 
