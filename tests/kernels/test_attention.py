@@ -1,5 +1,7 @@
 """Every kind of attention that runs on this processor against the float64 definition."""
 
+import os
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -8,19 +10,27 @@ from hypothesis import strategies as st
 from dnagrinder_kernels import KINDS, alibi_attention, alibi_slopes, attention_kind, banded, native, reference
 from dnagrinder_kernels.build import supported_instruction_sets
 
-HERE = [f"cpp {name}" for name in supported_instruction_sets()] + ["blocked"]  # the kinds under test
+HERE = [f"cpp {name}" for name in supported_instruction_sets()] + ["blocked"]  # the kinds under test on the CPU
+ON_GPU = [
+    pytest.param(
+        f"{name} on cuda",
+        marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")],
+    )
+    for name in ("triton", "blocked")
+]
 
 
-@pytest.fixture(params=HERE)
+@pytest.fixture(params=HERE + ON_GPU)
 def kind(request, monkeypatch):
-    """One kind, forced; "cpp" comes once for every instruction set of this processor."""
+    """One kind, forced; "cpp" comes once for every instruction set of this processor. GPU kinds run where there is a GPU."""
     force(request.param, monkeypatch)
     return request.param
 
 
 def force(kind, monkeypatch):
-    name, _, instruction_set = kind.partition(" ")
+    name, _, instruction_set = kind.removesuffix(" on cuda").partition(" ")
     monkeypatch.setenv("DNAGRINDER_KERNEL", name)
+    monkeypatch.setenv("TEST_DEVICE", "cuda" if kind.endswith("on cuda") else "cpu")
     if instruction_set:
         monkeypatch.setenv("DNAGRINDER_CPU", instruction_set)
 
@@ -33,8 +43,10 @@ def pack(lengths, heads=3, d=16, dtype=torch.float32, seed=0, spread=1.5):
 
 
 def run(q, k, v, cu, slopes, epsilon=1e-6, **more):
+    """The forced kind on its device; the result on the CPU."""
     longest = int(cu.diff().max())
-    return alibi_attention(q, k, v, cu_seqlens=cu, max_seqlen=longest, slopes=slopes, epsilon=epsilon, **more)
+    q, k, v, cu, slopes = (x.to(os.environ.get("TEST_DEVICE", "cpu")) for x in (q, k, v, cu, slopes))
+    return alibi_attention(q, k, v, cu_seqlens=cu, max_seqlen=longest, slopes=slopes, epsilon=epsilon, **more).cpu()
 
 
 def exact(q, k, v, cu, slopes):
@@ -208,9 +220,9 @@ def test_an_absurd_epsilon_does_change_the_result(kind):
 
 def test_the_result_can_be_written_in_place(kind):
     arguments = pack([90, 20], d=32)
-    out = torch.full((110, 3, 32), torch.nan)
-    assert run(*arguments, out=out) is out
-    assert torch.equal(out, run(*arguments))
+    out = torch.full((110, 3, 32), torch.nan, device=os.environ["TEST_DEVICE"])
+    run(*arguments, out=out)
+    assert torch.equal(out.cpu(), run(*arguments))
 
 
 def test_not_a_number_stays_in_its_sequence(kind):

@@ -32,22 +32,23 @@ def make_pack(config, lengths, seed=2):
 @pytest.mark.parametrize("config", [NARROW, WIDE], ids=["narrow", "wide"])
 @pytest.mark.parametrize("activation", ["swiglu", "geglu"])
 @pytest.mark.parametrize("lengths", [[13], [31, 7, 100, 1], [1500]])
-def test_hidden_states_are_those_of_the_model_with_gradients(config, activation, lengths):
+def test_hidden_states_are_those_of_the_model_with_gradients(config, activation, lengths, device):
     config = EncoderConfig(**{**config.to_dict(), "activation": activation})
     model = make_model(config)
     ids, cu = make_pack(config, lengths)
     exact = make_model(config, torch.float64)(ids, cu, max(lengths))
     plain = model(ids, cu, max(lengths)).double()
-    found = InferenceModel(model).hidden(ids, cu, max(lengths)).double()
+    on_device = InferenceModel(model.to(device))
+    found = on_device.hidden(ids.to(device), cu.to(device), max(lengths)).cpu().double()
     assert (found - exact).abs().max() <= max(2 * (plain - exact).abs().max(), 2e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_second_pack_is_not_touched_by_the_first(dtype):
-    model = InferenceModel(make_model(WIDE, dtype))
-    ids, cu = make_pack(WIDE, [90, 20], seed=5)
+def test_a_second_pack_is_not_touched_by_the_first(dtype, device):
+    model = InferenceModel(make_model(WIDE, dtype).to(device))
+    ids, cu = (x.to(device) for x in make_pack(WIDE, [90, 20], seed=5))
     fresh = model.hidden(ids, cu, 90).clone()
-    large, bounds = make_pack(WIDE, [2000, 300])
+    large, bounds = (x.to(device) for x in make_pack(WIDE, [2000, 300]))
     model.hidden(large, bounds, 2000)
     assert torch.equal(model.hidden(ids, cu, 90), fresh)
 

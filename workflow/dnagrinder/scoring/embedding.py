@@ -45,7 +45,7 @@ class Embedding:
 
 @dataclass(frozen=True)
 class _Window:
-    """A window cut and tokenised; ``offsets`` (tokens + 1,): reference position of each token's first base, specials empty."""
+    """A window cut and tokenised; ``offsets`` (tokens + 1,): position of each token's first base, none for specials."""
 
     region: int
     edges: list[int]  # borders of the stretches, ascending
