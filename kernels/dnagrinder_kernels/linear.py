@@ -27,17 +27,17 @@ class FixedLinear:
     """x @ weight.T + bias for x of exactly ``row_block`` rows; weights are packed once where that pays.
 
     Packing (oneDNN's blocked layout) pays for bfloat16 and, on processors of AMD, for float32, where oneDNN also beats MKL
-    (tests/benchmarks/linear.py). The choice follows from dtype and processor alone: a choice by the clock would change bits
+    (tests/benchmarks/operations.py). The choice follows from dtype and processor alone: a choice by the clock would change bits
     between runs.
 
     Attributes:
         rows: rows that a call takes.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None = None, *, pack: bool = True) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
         self.rows = row_block(weight.device)
         self._weight, self._bias = weight, bias
-        self._packed = _pack(weight, self.rows) if pack and packing_pays(weight) else None
+        self._packed = _pack(weight, self.rows) if packing_pays(weight) else None
 
     def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
         """(rows, in) -> (rows, out features), into ``out`` where given.

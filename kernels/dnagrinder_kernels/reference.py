@@ -88,4 +88,4 @@ def chosen_log_probs(logits: Tensor, chosen: Tensor) -> Tensor:
         (rows, k) float32 (float64 for float64 input).
     """
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    return wide.gather(1, chosen) - wide.logsumexp(-1, keepdim=True)
+    return wide.log_softmax(-1).gather(1, chosen)  # torch's logsumexp takes longer than its log_softmax

@@ -63,14 +63,14 @@ template <class P, class T> void pack_head(const Call &call, long first, long n,
     head.dense = call.epsilon <= 0 || call.slopes[h] <= 0 || blocks <= DENSE_BLOCKS;
     head.keys.resize(blocks * BLOCK * d), head.values.resize(blocks * BLOCK * d);
     head.outliers.clear();
-    std::vector<double> mean(d, 0.0);
-    std::vector<float> part(d);
+    alignas(64) double mean[MOST_WIDTH] = {0};
+    alignas(64) float part[MOST_WIDTH];
     for (long b = 0; b < blocks; b++) {
         const int rows = (int)std::min((long)BLOCK, n - b * BLOCK);
         P::pack_keys(k + b * BLOCK * call.k_token, call.k_token, rows, d, &head.keys[b * BLOCK * d]);
         P::pack_values(v + b * BLOCK * call.v_token, call.v_token, rows, d, &head.values[b * BLOCK * d]);
         if (head.dense) continue;
-        std::fill(part.begin(), part.end(), 0.f);
+        for (long c = 0; c < d; c += W) store(part + c, zero());
         for (int j = 0; j < rows; j++) {
             const T *key = k + (b * BLOCK + j) * call.k_token;
             for (long c = 0; c < d; c += W) store(&part[c], add(load(&part[c]), load(key + c)));
@@ -236,15 +236,10 @@ template <class P> void visit(const Head<P> &head, Strip<P> &strip, long b, floa
 template <class P, class T> void finish_strip(const Call &call, const Head<P> &head, long sequence_first, long h,
                                               Strip<P> &strip) {
     T *out = (T *)call.out + ((sequence_first + strip.first) * call.heads + h) * head.d;
-    for (int x = 0; x < LANES && x < strip.rows; x += W) {
-        const Vec inverse = div(all(1.f), load(&strip.total[x]));
-        for (long c = 0; c < head.d; c += W) {
-            Bits rows[W];
-            for (int y = 0; y < W; y++) rows[y] = bits_of(mul(load(&strip.mixed[(c + y) * LANES + x]), inverse));
-            transpose(rows);
-            for (int y = 0; y < std::min(W, strip.rows - x); y++)
-                store(out + (x + y) * call.heads * head.d + c, floats_of(rows[y]));
-        }
+    for (int x = 0; x < strip.rows; x += W) {
+        const Vec share = div(all(1.f), load(&strip.total[x]));
+        const int rows = std::min(W, strip.rows - x);
+        write_columns(strip.mixed + x, head.d, share, rows, out + x * call.heads * head.d, call.heads * head.d);
     }
 }
 

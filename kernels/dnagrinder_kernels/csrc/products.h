@@ -54,6 +54,39 @@ static inline void transpose_columns(const float *rows, long d, long first, floa
     }
 }
 
+// Lanes [0, W) of (d, LANES) sums times `share`, written as `count` rows of d features.
+template <class T> static inline void write_columns(const float *sums, long d, Vec share, int count, T *out, long stride) {
+    for (long c = 0; c < d; c += W) {
+        Bits block[W];
+        for (int y = 0; y < W; y++) block[y] = bits_of(mul(load(sums + (c + y) * LANES), share));
+        transpose(block);
+        for (int y = 0; y < count; y++) store(out + y * stride + c, floats_of(block[y]));
+    }
+}
+
+#if defined(__AVX512BF16__)
+// The same with half the transposing: two features are rounded and joined before.
+template <> inline void write_columns<bf16>(const float *sums, long d, Vec share, int count, bf16 *out, long stride) {
+    const __m512i alternate = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5,
+                                               20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    for (long c = 0; c < d; c += 2 * W) {
+        const long features = d - c < 2 * W ? d - c : 2 * W;   // 16 where d is an odd multiple of 16
+        Bits block[W];
+        for (int y = 0; y < W; y++) {
+            block[y] = _mm512_setzero_si512();
+            if (2 * y >= features) continue;
+            const Vec low = mul(load(sums + (c + 2 * y) * LANES), share), high = mul(load(sums + (c + 2 * y + 1) * LANES), share);
+            block[y] = _mm512_permutexvar_epi16(alternate, (__m512i)_mm512_cvtne2ps_pbh(high, low));
+        }
+        transpose(block);
+        if (features == 2 * W)
+            for (int y = 0; y < count; y++) store_bits(out + y * stride + c, block[y]);
+        else
+            for (int y = 0; y < count; y++) _mm256_storeu_si256((__m256i *)(out + y * stride + c), _mm512_castsi512_si256(block[y]));
+    }
+}
+#endif
+
 struct MultiplyFloats {
 #if defined(__AVX512F__)
     static const int ROWS = 8;  // 16 sums in 32 registers

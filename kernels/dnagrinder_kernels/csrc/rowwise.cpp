@@ -8,19 +8,25 @@ namespace {
 
 const long MOST_FEATURES = 8192;
 
-// Normalises d floats that lie in `values`, scales, shifts and stores them as T.
-template <class T> void normalise(const float *values, const T *weight, const T *bias, float eps, long d, T *out) {
-    Vec total = zero();
-    for (long c = 0; c < d; c += W) total = add(total, load(values + c));
-    const Vec mean = all(sum(total) / (float)d);
-    Vec square = zero();
-    for (long c = 0; c < d; c += W) {
-        const Vec apart = sub(load(values + c), mean);
-        square = fma(apart, apart, square);
+// LayerNorm(first + second) of one row of d features, scaled and shifted. Four sums run abreast: one would wait for itself.
+template <class T>
+void normalise_sum(const T *first, const T *second, const T *weight, const T *bias, float eps, long d, T *out) {
+    alignas(64) float values[MOST_FEATURES];
+    Vec total[4] = {zero(), zero(), zero(), zero()}, square[4] = {zero(), zero(), zero(), zero()};
+    for (long c = 0, lane = 0; c < d; c += W, lane = (lane + 1) & 3) {
+        const Vec value = add(load(first + c), load(second + c));
+        total[lane] = add(total[lane], value);
+        store(values + c, value);
     }
-    const Vec inverse = all(1.f / std::sqrt(sum(square) / (float)d + eps));
+    const Vec mean = all(sum(add(add(total[0], total[1]), add(total[2], total[3]))) / (float)d);
+    for (long c = 0, lane = 0; c < d; c += W, lane = (lane + 1) & 3) {
+        const Vec apart = sub(load(values + c), mean);
+        square[lane] = fma(apart, apart, square[lane]);
+    }
+    const float variance = sum(add(add(square[0], square[1]), add(square[2], square[3]))) / (float)d;
+    const Vec scale = all(1.f / std::sqrt(variance + eps));
     for (long c = 0; c < d; c += W) {
-        const Vec scaled = mul(sub(load(values + c), mean), inverse);
+        const Vec scaled = mul(sub(load(values + c), mean), scale);
         store(out + c, fma(scaled, load(weight + c), load(bias + c)));
     }
 }
@@ -29,33 +35,26 @@ template <class T>
 void residual_layer_norm(const T *x, const T *residual, const T *weight, const T *bias, T *out, long rows, long d, float eps,
                          int threads) {
 #pragma omp parallel for num_threads(threads) schedule(static)
-    for (long r = 0; r < rows; r++) {
-        alignas(64) float values[MOST_FEATURES];
-        for (long c = 0; c < d; c += W) store(values + c, add(load(x + r * d + c), load(residual + r * d + c)));
-        normalise(values, weight, bias, eps, d, out + r * d);
-    }
+    for (long r = 0; r < rows; r++) normalise_sum(x + r * d, residual + r * d, weight, bias, eps, d, out + r * d);
 }
 
 template <class T>
 void embedding_layer_norm(const int64_t *ids, const T *table, const T *offset, const T *weight, const T *bias, T *out, long rows,
                           long d, float eps, int threads) {
 #pragma omp parallel for num_threads(threads) schedule(static)
-    for (long r = 0; r < rows; r++) {
-        alignas(64) float values[MOST_FEATURES];
-        for (long c = 0; c < d; c += W) store(values + c, add(load(table + ids[r] * d + c), load(offset + c)));
-        normalise(values, weight, bias, eps, d, out + r * d);
-    }
+    for (long r = 0; r < rows; r++) normalise_sum(table + ids[r] * d, offset, weight, bias, eps, d, out + r * d);
 }
 
 // silu(gate) * value; a row of x is the gates, then the values.
 template <class T> void swiglu(const T *x, T *out, long rows, long m, int threads) {
+    const bool exact = sizeof(T) == 4;
     const Vec one = all(1.f), log2e = all(-1.44269504f);
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (long r = 0; r < rows; r++)
         for (long c = 0; c < m; c += W) {
             const Vec gate = load(x + 2 * r * m + c), value = load(x + (2 * r + 1) * m + c);
-            const Vec silu = div(gate, add(one, exp2<sizeof(T) == 4>(mul(gate, log2e))));
-            store(out + r * m + c, mul(silu, value));
+            const Vec below = add(one, exp2<exact>(mul(gate, log2e)));
+            store(out + r * m + c, mul(exact ? div(gate, below) : mul(gate, inverse(below)), value));
         }
 }
 

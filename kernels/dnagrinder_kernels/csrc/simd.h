@@ -52,12 +52,17 @@ template <bool EXACT> static inline Vec exp2_polynomial(Vec r);
 static inline Vec load(const bf16 *p) {
     return floats_of(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p)), 16));
 }
+#if defined(__AVX512BF16__)
+static inline void store(bf16 *p, Vec x) { _mm256_storeu_si256((__m256i *)p, (__m256i)_mm512_cvtneps_pbh(x)); }
+#else
 static inline void store(bf16 *p, Vec x) {  // round to nearest, ties to even; NaN stays NaN
     Bits b = bits_of(x), odd = _mm512_and_si512(_mm512_srli_epi32(b, 16), _mm512_set1_epi32(1));
     Bits rounded = _mm512_srli_epi32(_mm512_add_epi32(_mm512_add_epi32(b, odd), _mm512_set1_epi32(0x7FFF)), 16);
     rounded = _mm512_mask_mov_epi32(rounded, _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q), _mm512_set1_epi32(0x7FC0));
     _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(rounded));
 }
+#endif
+static inline Vec inverse(Vec x) { return _mm512_rcp14_ps(x); }  // relative error 2^-14
 // Of two rows of positive floats: one row of bf16 pairs, the first row's value in the low half; round to nearest.
 static inline Bits pairs(Vec low, Vec high) {
     Bits half = _mm512_set1_epi32(0x8000);
@@ -135,8 +140,13 @@ static inline void store(bf16 *p, Vec x) {
     Bits rounded = _mm256_srli_epi32(_mm256_add_epi32(_mm256_add_epi32(b, odd), _mm256_set1_epi32(0x7FFF)), 16);
     Bits nan = bits_of(_mm256_cmp_ps(x, x, _CMP_UNORD_Q));
     rounded = _mm256_blendv_epi8(rounded, _mm256_set1_epi32(0x7FC0), nan);
-    __m128i low = _mm256_castsi256_si128(rounded), high = _mm256_extracti128_si256(rounded, 1);
+    const __m128i low = _mm256_castsi256_si128(rounded), high = _mm256_extracti128_si256(rounded, 1);
     _mm_storeu_si128((__m128i *)p, _mm_packus_epi32(low, high));
+}
+
+static inline Vec inverse(Vec x) {  // one step of Newton after the 12 bits of rcpps
+    const Vec r = _mm256_rcp_ps(x);
+    return mul(r, _mm256_fnmadd_ps(x, r, all(2.f)));
 }
 
 template <bool EXACT> static inline Vec exp2(Vec x) {  // as above

@@ -132,7 +132,7 @@ class _Layer:
     """A block's products and norms, ready to run on row blocks."""
 
     def __init__(self, block: Block) -> None:
-        self.qkv = FixedLinear(block.qkv.weight, block.qkv.bias, pack=False)  # goes straight into its buffer
+        self.qkv = FixedLinear(block.qkv.weight, block.qkv.bias)
         self._out = FixedLinear(block.out.weight, block.out.bias)
         self._gated = FixedLinear(block.gated.weight)
         self._down = FixedLinear(block.down.weight, block.down.bias)
