@@ -6,7 +6,8 @@ Several kinds of code stand behind each function; the fastest that serves the te
 - "blocked": PyTorch, any device, differentiable, skips far keys;
 - "cpp": C++ for x86-64 (AVX2, AVX-512, AVX-512-BF16 or AMX), compiled on first use; gradients by "blocked";
 - "triton": GPU kernels, forward and backward;
-- "flash": the flash-attn library with windows that the certificate allows (float16 and bfloat16).
+- "flash": the flash-attn library with windows that the certificate allows (float16 and bfloat16). A window is that of the
+  whole pack, so a row may move with its neighbours by what epsilon allows: it is never chosen by itself.
 
 ``DNAGRINDER_KERNEL`` forces one of them for attention.
 """
@@ -58,9 +59,7 @@ def attention_kind(q: Tensor) -> str:
     if asked:
         return asked
     if q.device.type == "cuda":
-        if _installed("triton"):
-            return "triton"
-        return "flash" if _installed("flash_attn") and q.dtype.itemsize == 2 else "blocked"
+        return "triton" if _installed("triton") else "blocked"
     return "cpp" if native.serves_attention(q) else "blocked"
 
 
