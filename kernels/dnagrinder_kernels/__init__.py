@@ -20,8 +20,9 @@ import os
 import torch
 from torch import Tensor
 
-from dnagrinder_kernels import banded, native, reference
+from dnagrinder_kernels import banded, reference
 from dnagrinder_kernels.alibi import alibi_slopes
+from dnagrinder_kernels.cpu import native
 from dnagrinder_kernels.linear import FixedLinear, row_block
 from dnagrinder_kernels.reference import chosen_log_probs, masked_log_probs
 
@@ -40,6 +41,9 @@ __all__ = [
 ]
 
 KINDS = ("reference", "blocked", "cpp", "triton", "flash")
+TRITON_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+TRITON_HEAD_WIDTH = 128
+TRITON_FEATURES = 8192  # of a row that a LayerNorm kernel holds
 
 
 def attention_kind(q: Tensor) -> str:
@@ -59,7 +63,7 @@ def attention_kind(q: Tensor) -> str:
     if asked:
         return asked
     if q.device.type == "cuda":
-        return "triton" if _installed("triton") else "blocked"
+        return "triton" if _triton_takes(q) and q.shape[-1] <= TRITON_HEAD_WIDTH else "blocked"
     return "cpp" if native.serves_attention(q) else "blocked"
 
 
@@ -107,13 +111,13 @@ def alibi_attention(
     elif kind == "blocked":
         result = banded.alibi_attention(q, k, v, cu_seqlens=cu_seqlens, slopes=slopes, epsilon=epsilon)
     elif kind == "triton":
-        from dnagrinder_kernels import triton_attention
+        from dnagrinder_kernels.gpu import attention
 
-        result = triton_attention.alibi_attention(
+        result = attention.alibi_attention(
             q, k, v, cu_seqlens=cu_seqlens, max_seqlen=max_seqlen, slopes=slopes, epsilon=epsilon
         )
     else:
-        from dnagrinder_kernels import flash
+        from dnagrinder_kernels.gpu import flash
 
         result = flash.alibi_attention(q, k, v, cu_seqlens=cu_seqlens, max_seqlen=max_seqlen, slopes=slopes, epsilon=epsilon)
     return result if out is None else out.copy_(result)
@@ -128,10 +132,10 @@ def residual_layer_norm(
     """
     if _without_gradient(x) and native.serves_rows(x) and residual.is_contiguous():
         return native.residual_layer_norm(x, residual, weight, bias, eps, out)
-    if _on_gpu_with_triton(x):
-        from dnagrinder_kernels import triton_rowwise
+    if _triton_takes(x) and x.shape[-1] <= TRITON_FEATURES:
+        from dnagrinder_kernels.gpu import rowwise
 
-        result = triton_rowwise.residual_layer_norm(x, residual, weight, bias, eps)
+        result = rowwise.residual_layer_norm(x, residual, weight, bias, eps)
     else:
         result = reference.residual_layer_norm(x, residual, weight, bias, eps)
     return result if out is None else out.copy_(result)
@@ -147,10 +151,10 @@ def embedding_layer_norm(ids: Tensor, table: Tensor, offset: Tensor, weight: Ten
         raise IndexError(f"token ids must lie in [0, {table.shape[0]}), found {int(ids.min())} to {int(ids.max())}")
     if _without_gradient(table) and native.serves_rows(table):
         return native.embedding_layer_norm(ids.contiguous(), table, offset.contiguous(), weight, bias, eps)
-    if _on_gpu_with_triton(table):
-        from dnagrinder_kernels import triton_rowwise
+    if _triton_takes(table) and table.shape[-1] <= TRITON_FEATURES:
+        from dnagrinder_kernels.gpu import rowwise
 
-        return triton_rowwise.embedding_layer_norm(ids, table, offset, weight, bias, eps)
+        return rowwise.embedding_layer_norm(ids, table, offset, weight, bias, eps)
     return reference.embedding_layer_norm(ids, table, offset, weight, bias, eps)
 
 
@@ -165,10 +169,10 @@ def gated_activation(x: Tensor, activation: str) -> Tensor:
     halves_fit = x.shape[-1] % (2 * native.MULTIPLE) == 0
     if activation == "swiglu" and _without_gradient(x) and halves_fit and native.serves_rows(x):
         return native.swiglu(x)
-    if _on_gpu_with_triton(x) and activation in reference.ACTIVATIONS:
-        from dnagrinder_kernels import triton_rowwise
+    if _triton_takes(x) and activation in reference.ACTIVATIONS:
+        from dnagrinder_kernels.gpu import rowwise
 
-        return triton_rowwise.gated_activation(x, activation)
+        return rowwise.gated_activation(x, activation)
     return reference.gated_activation(x, activation)
 
 
@@ -203,9 +207,5 @@ def _without_gradient(x: Tensor) -> bool:
     return not (torch.is_grad_enabled() and x.requires_grad)
 
 
-def _installed(module: str) -> bool:
-    return importlib.util.find_spec(module) is not None
-
-
-def _on_gpu_with_triton(x: Tensor) -> bool:
-    return x.device.type == "cuda" and _installed("triton")
+def _triton_takes(x: Tensor) -> bool:
+    return x.device.type == "cuda" and x.dtype in TRITON_DTYPES and importlib.util.find_spec("triton") is not None

@@ -27,8 +27,8 @@ class FixedLinear:
     """x @ weight.T + bias for x of exactly ``row_block`` rows; weights are packed once where that pays.
 
     Packing (oneDNN's blocked layout) pays for bfloat16 and, on processors of AMD, for float32, where oneDNN also beats MKL
-    (tests/benchmarks/operations.py). The choice follows from dtype and processor alone: a choice by the clock would change bits
-    between runs.
+    (tests/benchmarks/operations.py). The choice follows from dtype and processor alone: one by the clock would
+    change bits between runs.
 
     Attributes:
         rows: rows that a call takes.

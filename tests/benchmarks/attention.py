@@ -32,9 +32,10 @@ from torch import Tensor
 
 from dnagrinder.model.checkpoint import Checkpoint, open_checkpoint
 from dnagrinder.model.tokenizer import CLS, SEP
-from dnagrinder_kernels import banded, native
+from dnagrinder_kernels import banded
 from dnagrinder_kernels.alibi import alibi_slopes, distance_bias
-from dnagrinder_kernels.build import supported_instruction_sets
+from dnagrinder_kernels.cpu import native
+from dnagrinder_kernels.cpu.build import supported_instruction_sets
 
 HEADS, WIDTH = 12, 64
 LEAST_SDPA_ROWS = 768

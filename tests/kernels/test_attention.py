@@ -7,8 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dnagrinder_kernels import KINDS, alibi_attention, alibi_slopes, attention_kind, banded, native, reference
-from dnagrinder_kernels.build import supported_instruction_sets
+from dnagrinder_kernels import KINDS, alibi_attention, alibi_slopes, attention_kind, banded, reference
+from dnagrinder_kernels.cpu import native
+from dnagrinder_kernels.cpu.build import supported_instruction_sets
 
 HERE = [f"cpp {name}" for name in supported_instruction_sets()] + ["blocked"]  # the kinds under test on the CPU
 ON_GPU = [

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dnagrinder_kernels import build, native
+from dnagrinder_kernels.cpu import build, native
 
 needs_compiler = pytest.mark.skipif(native.library() is None, reason="no C++ compiler or no x86-64 processor with AVX2")
 PROGRAM = """

@@ -15,7 +15,7 @@ from dnagrinder_kernels import (
     residual_layer_norm,
     row_block,
 )
-from dnagrinder_kernels.build import supported_instruction_sets
+from dnagrinder_kernels.cpu.build import supported_instruction_sets
 from dnagrinder_kernels.linear import CPU_ROWS, packing_pays
 
 DTYPES = [torch.float32, torch.bfloat16]
@@ -25,7 +25,7 @@ DTYPES = [torch.float32, torch.bfloat16]
 def instruction_set(request, monkeypatch):
     """Every build that this processor runs, and PyTorch alone."""
     if request.param == "none":
-        monkeypatch.setattr("dnagrinder_kernels.native.library", lambda: None)
+        monkeypatch.setattr("dnagrinder_kernels.cpu.native.library", lambda: None)
     else:
         monkeypatch.setenv("DNAGRINDER_CPU", request.param)
     return request.param

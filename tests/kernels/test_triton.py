@@ -10,18 +10,18 @@ import torch
 import torch.nn.functional as F
 
 from dnagrinder_kernels import alibi_slopes, reference
-from dnagrinder_kernels.triton_plan import attention_plan, row_statistics
+from dnagrinder_kernels.gpu.plan import attention_plan, row_statistics
 
 INTERPRETED = not torch.cuda.is_available()
-loaded = sys.modules.get("dnagrinder_kernels.triton_attention")
+loaded = sys.modules.get("dnagrinder_kernels.gpu.attention")
 if INTERPRETED and "triton" in sys.modules and not getattr(loaded, "INTERPRETED", False):
     pytest.skip("Triton was imported without its interpreter, and there is no GPU", allow_module_level=True)
 ENVIRONMENT = {"TRITON_INTERPRET": "1"} if INTERPRETED else {}  # read when Triton and when its kernels are imported
 with mock.patch.dict(os.environ, ENVIRONMENT):
     pytest.importorskip("triton")
-    attention = importlib.import_module("dnagrinder_kernels.triton_attention")
-    certificate = importlib.import_module("dnagrinder_kernels.triton_certificate")
-    rowwise = importlib.import_module("dnagrinder_kernels.triton_rowwise")
+    attention = importlib.import_module("dnagrinder_kernels.gpu.attention")
+    certificate = importlib.import_module("dnagrinder_kernels.gpu.certificate")
+    rowwise = importlib.import_module("dnagrinder_kernels.gpu.rowwise")
 
 SMALL = attention.Launch(32, 16, 16, (4, 2), (4, 2), (4, 2), dense_length=0)  # the interpreter takes 10 ms a block pair
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)

@@ -15,7 +15,7 @@ pytestmark = [
 ]
 SCRIPT = """
 import json, sys
-from dnagrinder_kernels.triton_aot import ARCHITECTURES, build_all
+from dnagrinder_kernels.gpu.ahead_of_time import ARCHITECTURES, build_all
 json.dump([built._asdict() for built in build_all(ARCHITECTURES)], sys.stdout)
 """
 VISITORS = ("forward_kernel", "key_gradient_kernel", "query_gradient_kernel")

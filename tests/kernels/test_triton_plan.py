@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dnagrinder_kernels import alibi_slopes
-from dnagrinder_kernels.triton_plan import (
+from dnagrinder_kernels.gpu.plan import (
     attention_plan,
     cut,
     fixed_order_sum,

@@ -13,7 +13,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from dnagrinder_kernels.build import BuildError, chosen_instruction_set, load_library
+from dnagrinder_kernels.cpu.build import BuildError, chosen_instruction_set, load_library
 
 DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 MULTIPLE = 16  # features come in whole registers of any instruction set

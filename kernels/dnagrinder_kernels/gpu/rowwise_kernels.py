@@ -1,6 +1,6 @@
 # mypy: disable-error-code=no-untyped-def
 # ruff: noqa: N803
-"""Operations on rows on a GPU: the Triton kernels that ``triton_rowwise`` launches.
+"""Operations on rows on a GPU: the Triton kernels that ``gpu.rowwise`` launches.
 
 Compile-time constants are in capitals, as in all Triton code, and kernels carry no types: hence the two lines above. Numbers
 that change from pack to pack are not specialised on, or kernels would be compiled again for every other pack.

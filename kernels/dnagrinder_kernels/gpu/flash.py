@@ -16,7 +16,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from dnagrinder_kernels.triton_plan import reach, row_statistics, sequence_of_tokens
+from dnagrinder_kernels.gpu.plan import reach, row_statistics, sequence_of_tokens
 
 DTYPES = (torch.float16, torch.bfloat16)
 MOST_HEAD_WIDTH = 256

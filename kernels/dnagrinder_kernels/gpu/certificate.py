@@ -1,8 +1,8 @@
-"""The plan of ``triton_plan`` made by Triton kernels: q and k are read once or twice, and nothing of their size is written.
+"""The plan of ``gpu.plan`` made by Triton kernels: q and k are read once or twice, and nothing of their size is written.
 
 The PyTorch form moves float64 copies of all queries and keys several times, about 60 kB a token at 768 features against the
 6 kB read here, in some 280 launches against some 60. By bandwidth alone it would cost as much as dense attention over 3,000
-keys. The formulas are those of ``triton_plan``, where they are proved. Compiled and run in Triton's interpreter, never timed
+keys. The formulas are those of ``gpu.plan``, where they are proved. Compiled and run in Triton's interpreter, never timed
 on a GPU.
 """
 
@@ -12,9 +12,9 @@ import torch
 import triton
 from torch import Tensor
 
-from dnagrinder_kernels.triton_call import Call
-from dnagrinder_kernels.triton_certificate_kernels import block_sum_kernel, centre_kernel, plan_kernel, row_kernel
-from dnagrinder_kernels.triton_plan import (
+from dnagrinder_kernels.gpu.call import Call
+from dnagrinder_kernels.gpu.certificate_kernels import block_sum_kernel, centre_kernel, plan_kernel, row_kernel
+from dnagrinder_kernels.gpu.plan import (
     CENTRE_BLOCK,
     AttentionPlan,
     Blocks,

@@ -23,15 +23,15 @@ import triton
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from dnagrinder_kernels.triton_attention_kernels import (
+from dnagrinder_kernels.gpu.attention_kernels import (
     delta_kernel,
     forward_kernel,
     key_gradient_kernel,
     query_gradient_kernel,
 )
-from dnagrinder_kernels.triton_call import Call
-from dnagrinder_kernels.triton_certificate import certified_plan
-from dnagrinder_kernels.triton_plan import AttentionPlan, attention_plan, key_visits
+from dnagrinder_kernels.gpu.call import Call
+from dnagrinder_kernels.gpu.certificate import certified_plan
+from dnagrinder_kernels.gpu.plan import AttentionPlan, attention_plan, key_visits
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 MOST_HEAD_WIDTH = 128
@@ -119,7 +119,7 @@ def alibi_attention(
         cu_seqlens: (sequences + 1,) int, first token of each sequence, then ``tokens``.
         max_seqlen: length of the longest sequence or more.
         slopes: (heads,) float32, positive.
-        epsilon: share of a row's softmax mass that may be left out (proof in ``triton_plan``); 0 computes every key.
+        epsilon: share of a row's softmax mass that may be left out (proof in ``gpu.plan``); 0 computes every key.
 
     Returns:
         (tokens, heads, d) contiguous, dtype of ``q``.

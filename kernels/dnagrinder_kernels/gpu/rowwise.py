@@ -15,8 +15,8 @@ import triton
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from dnagrinder_kernels.triton_call import Call
-from dnagrinder_kernels.triton_rowwise_kernels import gate_gradient_kernel, gate_kernel, norm_gradient_kernel, norm_kernel
+from dnagrinder_kernels.gpu.call import Call
+from dnagrinder_kernels.gpu.rowwise_kernels import gate_gradient_kernel, gate_kernel, norm_gradient_kernel, norm_kernel
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 ACTIVATIONS = ("swiglu", "geglu")

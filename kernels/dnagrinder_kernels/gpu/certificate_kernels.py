@@ -1,6 +1,6 @@
 # mypy: disable-error-code=no-untyped-def
 # ruff: noqa: N803
-"""The certificate on a GPU: the Triton kernels that ``triton_certificate`` launches; names as in ``triton_plan``.
+"""The certificate on a GPU: the Triton kernels that ``gpu.certificate`` launches; names as in ``gpu.plan``.
 
 Compile-time constants are in capitals, as in all Triton code, and kernels carry no types: hence the two lines above. Numbers
 that change from pack to pack are not specialised on, or kernels would be compiled again for every other pack.
@@ -87,7 +87,7 @@ def plan_kernel(
     low, high, extra, extra_count, tokens, key_blocks, most, dense_length, epsilon: tl.float64, scale: tl.float64,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    """Range and extra blocks of each query block; grid (query blocks, heads). Names as in ``triton_plan``."""
+    """Range and extra blocks of each query block; grid (query blocks, heads). Names as in ``gpu.plan``."""
     sequence, start = tl.load(block_sequence + tl.program_id(0)), tl.load(block_start + tl.program_id(0))
     first = tl.load(cu_seqlens + sequence)
     n = tl.load(cu_seqlens + sequence + 1) - first

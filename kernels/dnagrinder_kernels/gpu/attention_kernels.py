@@ -1,6 +1,6 @@
 # mypy: disable-error-code=no-untyped-def
 # ruff: noqa: N803, N806
-"""ALiBi attention on a GPU: the Triton kernels. ``triton_attention`` launches them and says how they work together.
+"""ALiBi attention on a GPU: the Triton kernels. ``gpu.attention`` launches them and says how they work together.
 
 Names: a program reads ``q``, ``k``, ``v`` and the incoming ``gradient`` by a stride a token and a stride a head; ``first``
 is the first row of its sequence in the pack and ``n`` the sequence's length; blocks and rows are counted from ``first``.

@@ -1,6 +1,6 @@
 """Compile every Triton kernel for GPUs that need not be there and print what the assembler says of it.
 
-    python -m dnagrinder_kernels.triton_aot [--sm 80 90 100]
+    python -m dnagrinder_kernels.gpu.ahead_of_time [--sm 80 90 100]
 
 One line a kernel, dtype and architecture: registers a thread, bytes spilled (stack and local memory), shared memory, the
 matrix instruction, seconds to compile. The launches are those that the package makes for 768 features in heads 64 and 128
@@ -27,10 +27,10 @@ from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from dnagrinder_kernels import triton_attention, triton_certificate, triton_rowwise
 from dnagrinder_kernels.alibi import alibi_slopes
-from dnagrinder_kernels.triton_call import Call
-from dnagrinder_kernels.triton_plan import CENTRE_BLOCK, attention_plan, cut, row_statistics
+from dnagrinder_kernels.gpu import attention, certificate, rowwise
+from dnagrinder_kernels.gpu.call import Call
+from dnagrinder_kernels.gpu.plan import CENTRE_BLOCK, attention_plan, cut, row_statistics
 
 ARCHITECTURES = (80, 90, 100)
 LENGTHS = (2000, 47)  # any pack will do: lengths are no part of a kernel, strides and alignment are
@@ -76,7 +76,7 @@ def attention_calls(sm: int, dtype: torch.dtype, d: int) -> Iterator[Call]:
     generator = torch.Generator().manual_seed(0)
     q, k, v = torch.randn((tokens, 3, heads, d), generator=generator).to(dtype).unbind(1)
     slopes, cu_seqlens = alibi_slopes(heads), torch.tensor([0, LENGTHS[0], tokens])
-    launch = triton_attention.launch_for((sm // 10, sm % 10), dtype, d)
+    launch = attention.launch_for((sm // 10, sm % 10), dtype, d)
     scale = d**-0.5
     plan = attention_plan(
         row_statistics(q, k, cu_seqlens, longest), tokens=tokens, cu_seqlens=cu_seqlens, max_seqlen=longest, slopes=slopes,
@@ -84,16 +84,16 @@ def attention_calls(sm: int, dtype: torch.dtype, d: int) -> Iterator[Call]:
     )  # fmt: skip
     out, gradient, dq, dk, dv = (torch.empty((tokens, heads, d), dtype=dtype) for _ in range(5))
     log_sum, delta = torch.empty((heads, tokens)), torch.empty((heads, tokens))
-    yield triton_attention.forward_call(q, k, v, out, log_sum, plan, slopes, launch)
-    yield from triton_attention.backward_calls(q, k, v, out, gradient, dq, dk, dv, log_sum, delta, plan, slopes, launch)
+    yield attention.forward_call(q, k, v, out, log_sum, plan, slopes, launch)
+    yield from attention.backward_calls(q, k, v, out, gradient, dq, dk, dv, log_sum, delta, plan, slopes, launch)
     summed, queries, keys = (cut(cu_seqlens, tokens, size) for size in (CENTRE_BLOCK, launch.block_m, launch.block_n))
     sums = torch.empty((len(summed.start), heads, d), dtype=torch.float64)
     row_shape, block_shape = (heads, tokens), (heads, len(keys.start))
     norm, own, radius = (torch.empty(shape, dtype=torch.float64) for shape in (row_shape, row_shape, block_shape))
-    yield triton_certificate.block_sum_call(k, sums, cu_seqlens, summed)
-    yield triton_certificate.centre_call(sums, sums, cu_seqlens, summed)
-    yield triton_certificate.row_call(q, k, sums, norm, own, radius, cu_seqlens, keys)
-    yield triton_certificate.plan_call(
+    yield certificate.block_sum_call(k, sums, cu_seqlens, summed)
+    yield certificate.centre_call(sums, sums, cu_seqlens, summed)
+    yield certificate.row_call(q, k, sums, norm, own, radius, cu_seqlens, keys)
+    yield certificate.plan_call(
         norm, own, radius, torch.empty(block_shape, dtype=torch.int64), slopes, cu_seqlens, queries, keys,
         plan.low, plan.high, plan.extra, plan.extra_count, 1e-6, scale, launch.dense_length,
     )  # fmt: skip
@@ -105,14 +105,14 @@ def rowwise_calls(dtype: torch.dtype) -> Iterator[Call]:
     x, other, out = (torch.empty((rows, features), dtype=dtype) for _ in range(3))
     vector, ids = torch.empty(features, dtype=dtype), torch.zeros(rows, dtype=torch.int64)
     mean, scale = (torch.empty(rows) for _ in range(2))
-    change, sums = torch.empty((rows, features)), torch.empty((triton_rowwise.PARTS, 3, features))
+    change, sums = torch.empty((rows, features)), torch.empty((rowwise.PARTS, 3, features))
     for second, gathered in ((other, None), (vector, ids)):
-        yield triton_rowwise.norm_call(x, second, gathered, vector, vector, out, mean, scale, 1e-12)
-        yield triton_rowwise.norm_gradient_call(out, x, second, gathered, vector, mean, scale, change, sums)
+        yield rowwise.norm_call(x, second, gathered, vector, vector, out, mean, scale, 1e-12)
+        yield rowwise.norm_gradient_call(out, x, second, gathered, vector, mean, scale, change, sums)
     wide, half = torch.empty((rows, 2 * INTERMEDIATE), dtype=dtype), torch.empty((rows, INTERMEDIATE), dtype=dtype)
-    for activation in triton_rowwise.ACTIVATIONS:
-        yield triton_rowwise.gate_call(wide, half, activation)
-        yield triton_rowwise.gate_gradient_call(half, wide, wide, activation)
+    for activation in rowwise.ACTIVATIONS:
+        yield rowwise.gate_call(wide, half, activation)
+        yield rowwise.gate_gradient_call(half, wide, wide, activation)
 
 
 def build(call: Call, sm: int, label: str) -> Built:
@@ -173,7 +173,7 @@ def resources(cubin: bytes) -> tuple[int, int]:
 
 def build_all(architectures: tuple[int, ...]) -> Iterator[Built]:
     """Every kernel for each architecture, compiled afresh in a folder that is deleted afterwards."""
-    if triton_attention.INTERPRETED:
+    if attention.INTERPRETED:
         raise RuntimeError("the interpreter compiles nothing: unset TRITON_INTERPRET")
     with tempfile.TemporaryDirectory() as folder:
         triton.knobs.cache.dir = folder
