@@ -24,7 +24,7 @@ from dnagrinder_kernels import banded, reference
 from dnagrinder_kernels.alibi import alibi_slopes
 from dnagrinder_kernels.cpu import native
 from dnagrinder_kernels.linear import FixedLinear, row_block
-from dnagrinder_kernels.reference import chosen_log_probs, masked_log_probs
+from dnagrinder_kernels.reference import chosen_log_probs
 
 __all__ = [
     "KINDS",
@@ -35,7 +35,6 @@ __all__ = [
     "chosen_log_probs",
     "embedding_layer_norm",
     "gated_activation",
-    "masked_log_probs",
     "residual_layer_norm",
     "row_block",
 ]

@@ -64,20 +64,6 @@ def embedding_layer_norm(ids: Tensor, table: Tensor, offset: Tensor, weight: Ten
     return F.layer_norm(F.embedding(ids, table) + offset, (table.shape[1],), weight, bias, eps)
 
 
-def masked_log_probs(hidden: Tensor, decoder: Tensor, bias: Tensor) -> Tensor:
-    """Log-probabilities of the vocabulary at chosen positions only, in float32 or wider.
-
-    Args:
-        hidden: (positions, features), the rows of the masked tokens after the head's transform.
-        decoder: (vocabulary, features). bias: (vocabulary,).
-
-    Returns:
-        (positions, vocabulary) float32 (float64 for float64 input).
-    """
-    logits = F.linear(hidden, decoder, bias)
-    return logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
-
-
 def chosen_log_probs(logits: Tensor, chosen: Tensor) -> Tensor:
     """Log-probabilities of a few tokens a row, normalised over the whole vocabulary.
 
