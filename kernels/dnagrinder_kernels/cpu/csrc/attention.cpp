@@ -12,7 +12,6 @@
 #include <cmath>
 #include <memory>
 #include <vector>
-#include <omp.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
