@@ -42,6 +42,12 @@ __all__ = [
 KINDS = ("reference", "blocked", "cpp", "triton", "flash")
 TRITON_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 TRITON_HEAD_WIDTH = 128
+TAKEN = {
+    "cpp": "float32 and bfloat16 on an x86-64 CPU with a C++ compiler, heads of a multiple of "
+    f"{native.MULTIPLE} up to {native.MOST_HEAD_WIDTH}",
+    "triton": f"float32, float16 and bfloat16 on a CUDA device with the package triton, heads up to {TRITON_HEAD_WIDTH}",
+    "flash": "float16 and bfloat16 on a CUDA device with the package flash-attn",
+}
 TRITON_FEATURES = 8192  # of a row that a LayerNorm kernel holds
 
 
@@ -54,16 +60,15 @@ def attention_kind(q: Tensor) -> str:
     asked = os.environ.get("DNAGRINDER_KERNEL")
     if asked and asked not in KINDS:
         raise ValueError(f"DNAGRINDER_KERNEL is one of {', '.join(KINDS)}, got {asked!r}")
-    if asked == "cpp" and not native.serves_attention(q):
+    if asked and not _takes(asked, q):
         raise ValueError(
-            f"DNAGRINDER_KERNEL=cpp takes float32 and bfloat16 on an x86-64 CPU with a compiler, heads {native.MULTIPLE} "
-            f"wide or a multiple, up to {native.MOST_HEAD_WIDTH}; got {q.dtype} on {q.device.type}, {q.shape[-1]} wide"
+            f"DNAGRINDER_KERNEL={asked} takes {TAKEN[asked]}; got {q.dtype} on {q.device.type}, heads {q.shape[-1]} wide"
         )
     if asked:
         return asked
     if q.device.type == "cuda":
-        return "triton" if _triton_takes(q) and q.shape[-1] <= TRITON_HEAD_WIDTH else "blocked"
-    return "cpp" if native.serves_attention(q) else "blocked"
+        return "triton" if _takes("triton", q) else "blocked"
+    return "cpp" if _takes("cpp", q) else "blocked"
 
 
 def alibi_attention(
@@ -204,6 +209,17 @@ def _cpp_attention(
 
 def _without_gradient(x: Tensor) -> bool:
     return not (torch.is_grad_enabled() and x.requires_grad)
+
+
+def _takes(kind: str, q: Tensor) -> bool:
+    """Whether a kind of attention takes queries like ``q`` here."""
+    if kind == "cpp":
+        return native.serves_attention(q)
+    if kind == "triton":
+        return _triton_takes(q) and q.shape[-1] <= TRITON_HEAD_WIDTH
+    if kind == "flash":
+        return q.device.type == "cuda" and q.dtype.itemsize == 2 and importlib.util.find_spec("flash_attn") is not None
+    return True
 
 
 def _triton_takes(x: Tensor) -> bool:

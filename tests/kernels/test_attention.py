@@ -248,6 +248,10 @@ def test_a_forced_kind_that_does_not_fit_says_what_it_takes(monkeypatch):
     monkeypatch.setenv("DNAGRINDER_KERNEL", "cpp")
     with pytest.raises(ValueError, match=r"cpp takes float32 and bfloat16.*float64"):
         attention_kind(torch.zeros(1, 1, 64, dtype=torch.float64))
+    for name in ("triton", "flash"):
+        monkeypatch.setenv("DNAGRINDER_KERNEL", name)
+        with pytest.raises(ValueError, match=rf"{name} takes .* on a CUDA device .* got torch.float32 on cpu"):
+            attention_kind(torch.zeros(1, 1, 64))
     monkeypatch.setenv("DNAGRINDER_KERNEL", "magic")
     with pytest.raises(ValueError, match=", ".join(KINDS)):
         attention_kind(torch.zeros(1, 1, 64))
