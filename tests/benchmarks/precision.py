@@ -53,7 +53,7 @@ def main() -> None:
     apart = np.abs(exact - rounded)
     correlation = float(np.corrcoef(ranks(exact), ranks(rounded))[0, 1])
     print(
-        f"precision: {exact.size} SNVs, scores differ by {np.median(apart):.4f} nats in the median, {apart.max():.4f} at most "
+        f"precision: {exact.size} SNV scores differ by {np.median(apart):.4f} nats (median), {apart.max():.4f} (most) "
         f"(standard deviation of the scores {exact.std():.2f}); rank correlation {correlation:.4f}"
     )
     for metric, values in (("nats apart", apart.tolist()), ("rank correlation", [correlation])):
