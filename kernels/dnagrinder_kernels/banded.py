@@ -27,6 +27,7 @@ def alibi_attention(q: Tensor, k: Tensor, v: Tensor, *, cu_seqlens: Tensor, slop
 
     Runs of sequences with one length share a batched call when gradients are recorded (training packs).
     """
+    q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))  # torch rounds other layouts differently
     bounds = cu_seqlens.tolist()
     lengths = [b - a for a, b in pairwise(bounds)]
     pieces = []

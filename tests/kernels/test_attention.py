@@ -146,6 +146,44 @@ def test_outlier_keys_do_not_cost_the_speed(name, monkeypatch):
     assert computed_share(q, k, v, cu, slopes)[0] > 2 * usual[0]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_strides_of_the_tensors_do_not_matter(kind, dtype):
+    q, k, v, cu, slopes = pack([300, 41], d=48, dtype=dtype)
+    expected = run(*(x.contiguous() for x in (q, k, v)), cu, slopes)
+    heads_first = (x.transpose(0, 1).contiguous().transpose(0, 1) for x in (q, k, v))
+    assert torch.equal(run(*heads_first, cu, slopes), expected)
+    wider = (torch.nn.functional.pad(x, (3, 5))[:, :, 3:-5] for x in (q, k, v))
+    assert torch.equal(run(*wider, cu, slopes), expected)
+    features_first = (x.transpose(1, 2).contiguous().transpose(1, 2) for x in (q, k, v))
+    assert torch.equal(run(*features_first, cu.int(), slopes), expected)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    lengths=st.lists(st.sampled_from([0, 1, 15, 17, 31, 33, 63, 65, 127, 193, 257, 769, 1025]), min_size=1, max_size=3),
+    d=st.sampled_from([16, 32, 48, 64, 112]),
+    kind=st.sampled_from(HERE),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16]),
+    slope=st.sampled_from([1e-6, 1e-3, 0.06, 0.9, 20.0]),
+    epsilon=st.sampled_from([0.0, 1e-12, 1e-6, 1e-3]),
+    long_keys=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+def test_any_pack_is_as_exact_as_plain_pytorch(lengths, d, kind, dtype, slope, epsilon, long_keys, seed):
+    q, k, v, cu, slopes = pack([*lengths, 5], heads=2, d=d, dtype=dtype, seed=seed, spread=1.0)
+    slopes = torch.tensor([slope, 0.1])
+    if long_keys:
+        k = k.clone()
+        k[:: max(1, len(k) // 7)] *= 12
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        force(kind, monkeypatch)
+        found = run(q, k, v, cu, slopes, epsilon)
+    truth = exact(q, k, v, cu, slopes)
+    rounding = 1e-6 if dtype == torch.float32 else 2**-8
+    allowed = 2 * (plain(q, k, v, cu, slopes) - truth).abs().max() + 2 * epsilon * v.double().abs().max()
+    assert (found.double() - truth).abs().max() <= allowed + rounding * 8
+
+
 def test_sequences_of_a_pack_do_not_see_each_other(kind):
     q, k, v, cu, slopes = pack([50, 30, 900])
     before = run(q, k, v, cu, slopes)
