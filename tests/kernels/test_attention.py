@@ -75,6 +75,12 @@ def test_it_is_as_exact_as_plain_pytorch(kind, lengths, dtype, epsilon, d):
     assert_as_exact(run(*arguments, epsilon), arguments, epsilon)
 
 
+@pytest.mark.parametrize("spread", [1.0, 1.75])  # standard deviation of the logits: 1 and 3
+def test_long_sums_are_as_exact_as_plain_pytorch(kind, spread):
+    arguments = pack([2314], heads=12, d=64, seed=1, spread=spread)
+    assert_as_exact(run(*arguments), arguments, 1e-6)
+
+
 @pytest.mark.parametrize("d", [16, 48, 80, 128])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_other_head_widths(kind, d, dtype):
@@ -179,9 +185,9 @@ def test_any_pack_is_as_exact_as_plain_pytorch(lengths, d, kind, dtype, slope, e
         force(kind, monkeypatch)
         found = run(q, k, v, cu, slopes, epsilon)
     truth = exact(q, k, v, cu, slopes)
-    rounding = 1e-6 if dtype == torch.float32 else 2**-8
+    rounding = 2e-6 if dtype == torch.float32 else 2**-8  # where plain PyTorch happens to be exact
     allowed = 2 * (plain(q, k, v, cu, slopes) - truth).abs().max() + 2 * epsilon * v.double().abs().max()
-    assert (found.double() - truth).abs().max() <= allowed + rounding * 8
+    assert (found.double() - truth).abs().max() <= max(allowed, rounding * max(1.0, v.abs().max().item()))
 
 
 def test_sequences_of_a_pack_do_not_see_each_other(kind):

@@ -25,13 +25,14 @@ template <class T> struct Aligned {  // allocator of whole cache lines
     template <class U> bool operator!=(const Aligned<U> &) const { return false; }
 };
 
+// A sum of its own a call, added at the end: short sums round less than one that runs on over the whole sequence.
 // c[ROWS][LANES] (+)= sum over steps of a(row, step) * b[step][LANES], a and b in 32-bit elements: a float or a pair of bf16.
 template <class Multiply, bool ADD>
 static inline void multiply_rows(const float *a, long row_stride, long step_stride, const float *b, long steps, float *c) {
     const int rows = Multiply::ROWS;
     Vec sums[rows][2];
     for (int r = 0; r < rows; r++)
-        for (int x = 0; x < 2; x++) sums[r][x] = ADD ? load(c + r * LANES + x * W) : zero();
+        for (int x = 0; x < 2; x++) sums[r][x] = zero();
     for (long t = 0; t < steps; t++) {
         const Vec b0 = load(b + t * LANES), b1 = load(b + t * LANES + W);
         for (int r = 0; r < rows; r++) {
@@ -41,7 +42,10 @@ static inline void multiply_rows(const float *a, long row_stride, long step_stri
         }
     }
     for (int r = 0; r < rows; r++)
-        for (int x = 0; x < 2; x++) store(c + r * LANES + x * W, sums[r][x]);
+        for (int x = 0; x < 2; x++) {
+            float *place = c + r * LANES + x * W;
+            store(place, ADD ? add(load(place), sums[r][x]) : sums[r][x]);
+        }
 }
 
 // Columns [first, first + W) of LANES rows of d 32-bit elements, laid out as W rows of LANES; rows beyond the last are zero.
@@ -118,8 +122,11 @@ struct PlainProducts {
         for (long c = 0; c < d; c += W) transpose_columns(straight, d, c, out + c * LANES);
     }
     static void score(const float *keys, const float *queries, long d, float *scores) {
-        for (int r = 0; r < BLOCK; r += MultiplyFloats::ROWS)
-            multiply_rows<MultiplyFloats, false>(keys + r * d, d, 1, queries, d, scores + r * LANES);
+        const long half = d / 2;  // in two sums, each of which rounds less
+        for (int r = 0; r < BLOCK; r += MultiplyFloats::ROWS) {
+            multiply_rows<MultiplyFloats, false>(keys + r * d, d, 1, queries, half, scores + r * LANES);
+            multiply_rows<MultiplyFloats, true>(keys + r * d + half, d, 1, queries + half * LANES, half, scores + r * LANES);
+        }
     }
     template <class F> static void weigh(int keys, float *weights, Vec *sums, F weight) {
         for (int j = 0; j < keys; j++)
