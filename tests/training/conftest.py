@@ -11,6 +11,9 @@ import yaml
 
 from dnagrinder.model.tokenizer import DnaTokenizer
 from dnagrinder.training.bpe import token_strings, train_bpe
+from dnagrinder.training.corpus.build import build_corpus
+from dnagrinder.training.corpus.shards import Corpus
+from dnagrinder.training.corpus.sources import Source
 
 HELD_OUT = "AAAAAAAAAAAAAAAAAAAAAAAAA"  # 25 A: planted in what must never be seen
 
@@ -39,6 +42,20 @@ def tokenizer(data: Path) -> DnaTokenizer:
     return DnaTokenizer.from_merges(strings, [(strings[m.left], strings[m.right]) for m in merges])
 
 
+@pytest.fixture(scope="session")
+def source(data: Path) -> Source:
+    """The genome as a source, with two held-out parts."""
+    return Source(data / "human" / "genome.fa", 1.0, ("1:50000-51000",), 0.1)
+
+
+@pytest.fixture(scope="session")
+def corpus(source: Source, tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    """The genome as a corpus."""
+    folder = tmp_path_factory.mktemp("corpus")
+    build_corpus([source], folder)
+    return Corpus(folder)
+
+
 @pytest.fixture
 def run_document() -> dict:
     """Content of a run file over the small genome."""
@@ -47,11 +64,16 @@ def run_document() -> dict:
         "description": "a toy",
         "corpus": {
             "held_out_tail": 0.1,
-            "sources": [{"path": "human/genome.fa", "weight": 1, "held_out": ["1:50000-51000"]}],
+            "sources": [{"path": "human/genome.fa", "held_out": ["1:50000-51000"]}],
         },
         "tokenizer": {"vocabulary": 64, "splits": 2, "bases_per_split": 40000},
         "architecture": "mini",
-        "recipe": {"steps": 4, "tokens_per_step": 128, "lengths": [[0.0, 32], [0.5, 64]], "warmup_steps": 2},
+        "recipe": {
+            "steps": 4,
+            "tokens_per_step": 128,
+            "curriculum": {"slw": "truncate_schedule", "max_tokens": 64, "schedule": [[0.0, 32], [0.5, 64]]},
+            "warmup_steps": 2,
+        },
         "masking": {"natural_rate": 0.15, "span_spacing": 30},
         "evaluation": {"fasta": "human/genome.fa", "intervals": ["1:108000-112000"], "bases": 20},
         "limits": ["a toy"],

@@ -1,7 +1,7 @@
-"""The trainer: it learns, resumes to the bit, and keeps states apart."""
+"""The trainer: it learns, resumes to the bit, keeps states apart, and its pieces add up to the whole."""
 
-import hashlib
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -9,35 +9,37 @@ import torch
 from dnagrinder.errors import CheckpointError, ConfigError
 from dnagrinder.model.config import EncoderConfig
 from dnagrinder.model.heads import MaskedLanguageModel
-from dnagrinder.training.corpus import Source, load_corpus
+from dnagrinder.training.batches import BatchMaker
+from dnagrinder.training.curriculum import Curriculum
 from dnagrinder.training.masking import IGNORED, Masking
-from dnagrinder.training.pretrain import Recipe, Trainer, masked_token_loss
+from dnagrinder.training.pretrain import Trainer, masked_token_loss
+from dnagrinder.training.recipe import Recipe
+from dnagrinder.training.state import states
 
-RECIPE = Recipe(steps=8, tokens_per_step=256, lengths=((0.0, 32), (0.5, 64)), learning_rate=3e-3, warmup_steps=2, seed=5)
-
+RECIPE = Recipe(
+    steps=8,
+    tokens_per_step=256,
+    curriculum=Curriculum("truncate_schedule", 64, ((0.0, 32), (0.5, 64))),
+    learning_rate=3e-3,
+    warmup_steps=2,
+    seed=5,
+    reverse_complement=True,
+)
 MASKING = Masking(0.15, 30.0)
-
-
-@pytest.fixture(scope="module")
-def corpus(data):
-    return load_corpus([Source(data / "human" / "genome.fa", 1.0, ("1:50000-51000",), 0.1)])
 
 
 @pytest.fixture
 def make(corpus, tokenizer):
-    def build(folder, recipe=RECIPE, masking=MASKING, dtype=torch.float32):
+    def build(folder, recipe=RECIPE, dtype=torch.float32, **identity):
         config = EncoderConfig(tokenizer.vocabulary, hidden=32, layers=2, heads=2, intermediate=48, tie_decoder=True)
-        return Trainer(MaskedLanguageModel(config), tokenizer, corpus, recipe, masking, folder, dtype=dtype)
+        batches = BatchMaker(corpus, tokenizer, recipe, MASKING)
+        return Trainer(MaskedLanguageModel(config), batches, recipe, identity, folder, dtype=dtype)
 
     return build
 
 
-def state_digest(folder):
-    return hashlib.sha256((folder / "state.safetensors").read_bytes()[8:]).hexdigest()
-
-
 def weights(trainer):
-    return torch.cat([master.detach().flatten() for master in trainer.masters.values()])
+    return torch.cat([value.flatten() for value in trainer.final_weights().values()])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -58,42 +60,122 @@ def test_a_fresh_folder_has_nothing_to_resume(make, tmp_path):
     assert not make(tmp_path / "new").resume()
 
 
-def test_another_recipe_does_not_continue_the_state(make, tmp_path):
+def test_the_newest_two_states_are_kept(make, tmp_path):
+    make(tmp_path / "run").run(lambda _: None, save_every=2)
+    assert [path.stem for path in states(tmp_path / "run")] == ["state-00000006", "state-00000008"]
+    assert not list((tmp_path / "run").glob("*.partial"))
+
+
+def test_other_settings_do_not_continue_a_state(make, tmp_path):
+    make(tmp_path / "run", corpus_sha256="a").run(lambda _: None, until=1)
+    with pytest.raises(CheckpointError, match=r"other settings \(corpus_sha256, recipe\)"):
+        make(tmp_path / "run", replace(RECIPE, learning_rate=1e-3), corpus_sha256="b").resume()
+
+
+def test_settings_of_memory_do_continue_a_state(make, tmp_path):
     make(tmp_path / "run").run(lambda _: None, until=1)
-    with pytest.raises(CheckpointError, match="other settings"):
-        make(tmp_path / "run", masking=Masking(0.2)).resume()
+    assert make(tmp_path / "run", replace(RECIPE, micro_tokens=64, recompute=True)).resume()
+
+
+def test_an_unreadable_state_names_the_file(make, tmp_path):
+    make(tmp_path / "run").run(lambda _: None, until=1)
+    (path,) = states(tmp_path / "run")
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(CheckpointError, match=r"state-00000001\.safetensors cannot be read"):
+        make(tmp_path / "run").resume()
 
 
 def test_the_loss_falls(make, tmp_path):
-    recipe = Recipe(steps=60, tokens_per_step=1024, lengths=((0.0, 64),), learning_rate=5e-3, warmup_steps=5)
-    losses = []
-    make(tmp_path / "run", recipe).run(lambda report: losses.append(report.loss))
+    recipe = Recipe(steps=60, tokens_per_step=1024, curriculum=Curriculum(max_tokens=64), learning_rate=5e-3, warmup_steps=5)
+    reports = []
+    make(tmp_path / "run", recipe).run(reports.append)
+    losses = [report.loss for report in reports]
     assert sum(losses[-5:]) / 5 < losses[0] - 0.5
+    assert reports[-1].accuracy > reports[0].accuracy
 
 
-def test_lengths_and_rates_follow_the_schedule():
-    recipe = Recipe(steps=100, tokens_per_step=512, lengths=((0.0, 64), (0.25, 128)), warmup_steps=10, learning_rate=1.0)
-    assert [recipe.length_at(s) for s in (0, 24, 25, 99)] == [64, 64, 128, 128]
+def test_gradients_of_micro_batches_add_up_to_those_of_one(make, tmp_path):
+    results = []
+    for micro in (10_000, 64):
+        trainer = make(tmp_path / str(micro), replace(RECIPE, micro_tokens=micro))
+        reports = []
+        trainer.run(reports.append, until=3)
+        results.append((reports, weights(trainer)))
+    (one, whole), (many, parts) = results
+    assert [r.loss for r in one] == pytest.approx([r.loss for r in many], rel=1e-6)
+    assert [r.gradient_norm for r in one] == pytest.approx([r.gradient_norm for r in many], rel=1e-5)
+    torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-6)
+
+
+def test_every_process_gets_its_share_and_as_many_batches(corpus, tokenizer):
+    recipe = replace(RECIPE, tokens_per_step=32 * 7, micro_tokens=64)
+    alone = BatchMaker(corpus, tokenizer, recipe, MASKING).step(1)
+    shares = [BatchMaker(corpus, tokenizer, recipe, MASKING, rank=rank, world=3).step(1) for rank in range(3)]
+    assert len({len(share) for share in shares}) == 1
+    together = torch.cat([batch.input_ids for share in shares for batch in share])
+    assert torch.equal(together, torch.cat([batch.input_ids for batch in alone]))
+    assert sum(batch.cu_seqlens.numel() - 1 for share in shares for batch in share) == 7
+
+
+def test_a_process_without_sequences_computes_an_empty_batch(make, corpus, tokenizer, tmp_path):
+    shares = [BatchMaker(corpus, tokenizer, RECIPE, MASKING, rank=rank, world=16).step(7) for rank in range(16)]
+    (empty,) = next(share for share in shares if not share[0].weights.any())
+    assert empty.input_ids.numel() == 2
+    trainer = make(tmp_path / "run")
+    hidden = trainer.model(empty.input_ids, empty.cu_seqlens, empty.max_seqlen)
+    loss, hits = masked_token_loss(trainer.model, hidden, empty.labels, empty.weights)
+    loss.backward()
+    assert (loss.item(), hits) == (0.0, 0)
+    assert all(p.grad is None or not p.grad.any() for p in trainer.model.parameters())
+
+
+def test_both_strands_are_read_where_told(corpus, tokenizer):
+    def first_texts(reverse):
+        recipe = replace(RECIPE, reverse_complement=reverse, tokens_per_step=64 * 32)
+        maker = BatchMaker(corpus, tokenizer, recipe, Masking(0.0))
+        (batch,) = maker.step(0)
+        bounds = batch.cu_seqlens.tolist()
+        return [tokenizer.decode(batch.input_ids[a:b].numpy()) for a, b in pairwise(bounds)]
+
+    segments = [corpus.segment(number).tobytes().decode() for number in range(len(corpus))]
+
+    def share_on_the_forward_strand(texts):
+        return sum(any(text in segment for segment in segments) for text in texts) / len(texts)
+
+    assert share_on_the_forward_strand(first_texts(False)) == 1
+    assert 0.3 < share_on_the_forward_strand(first_texts(True)) < 0.7
+
+
+def test_rates_follow_the_schedule():
+    recipe = Recipe(steps=100, warmup_steps=10, learning_rate=1.0)
     assert recipe.rate_at(0) == pytest.approx(0.1)
     assert recipe.rate_at(9) == pytest.approx(1.0)
     assert recipe.rate_at(55) == pytest.approx(0.5)
     assert recipe.rate_at(100) == pytest.approx(0.0)
 
 
-@pytest.mark.parametrize("values", [{"lengths": ((0.5, 64),)}, {"tokens_per_step": 10}, {"steps": 0}])
+def test_a_step_holds_as_many_sequences_as_fit(corpus, tokenizer):
+    assert [RECIPE.sequences_at(step) for step in (0, 3, 4, 7)] == [8, 8, 4, 4]
+    maker = BatchMaker(corpus, tokenizer, RECIPE, MASKING)
+    assert [sum(b.cu_seqlens.numel() - 1 for b in maker.step(step)) for step in (0, 7)] == [8, 4]
+    assert maker.epochs_at(8) == pytest.approx(48 / len(corpus))
+
+
+@pytest.mark.parametrize("values", [{"tokens_per_step": 10}, {"steps": 0}, {"learning_rate": 0.0}, {"micro_tokens": 0}])
 def test_impossible_recipes_are_refused(values):
     with pytest.raises(ConfigError, match="recipe"):
         Recipe(**{"steps": 10, **values})
 
 
 def test_recomputing_activations_changes_no_gradient(make, tmp_path):
-    reports = []
+    results = []
     for recompute in (False, True):
         trainer = make(tmp_path / str(recompute), replace(RECIPE, recompute=recompute))
+        reports = []
         trainer.run(reports.append, until=3)
-        reports[-1] = (reports[-1].loss, weights(trainer))
-    assert reports[2][0] == reports[-1][0]
-    assert torch.equal(reports[2][1], reports[-1][1])
+        results.append((reports[-1].loss, weights(trainer)))
+    assert results[0][0] == results[1][0]
+    assert torch.equal(results[0][1], results[1][1])
 
 
 @pytest.mark.parametrize("targets", [0, 1, 40])
@@ -101,19 +183,19 @@ def test_the_loss_in_pieces_is_the_loss(make, tmp_path, targets, monkeypatch):
     monkeypatch.setattr("dnagrinder.training.pretrain.LOSS_ROWS", 16)
     monkeypatch.setattr("dnagrinder.training.pretrain.TARGET_ROWS", 8)
     model = make(tmp_path / "run").model
-    hidden = torch.randn(50, 32, generator=torch.Generator().manual_seed(0)).requires_grad_(True)
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(50, 32, generator=generator).requires_grad_(True)
+    weight = torch.rand(50, generator=generator)
     labels = torch.full((50,), IGNORED)
     labels[:targets] = torch.arange(targets) + 5
-    loss, accuracy = masked_token_loss(model, hidden, labels)
+    loss, hits = masked_token_loss(model, hidden, labels, weight)
     loss.backward()
     found, hidden.grad = hidden.grad, None
+    logits = model.logits(hidden[:targets])
+    nats = torch.nn.functional.cross_entropy(logits, labels[:targets], reduction="none") if targets else hidden[:0, 0]
+    assert hits == (logits.argmax(-1) == labels[:targets]).sum()
+    expected = (nats * weight[:targets]).sum()
+    torch.testing.assert_close(loss, expected)
     if targets:
-        logits = model.logits(hidden[:targets])
-        expected = torch.nn.functional.cross_entropy(logits, labels[:targets])
-        assert accuracy == (logits.argmax(-1) == labels[:targets]).double().mean()
         expected.backward()
-        torch.testing.assert_close(loss, expected)
         torch.testing.assert_close(found, hidden.grad)
-    else:
-        assert loss == 0
-        assert accuracy == 0

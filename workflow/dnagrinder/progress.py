@@ -24,23 +24,24 @@ class _Rate(ProgressColumn):
 
 
 @contextmanager
-def track(label: str, unit: str) -> Iterator[Callable[[int, int], None]]:
-    """A callback ``(done, total)`` that shows progress on stderr; stdout stays free for results."""
+def track(label: str, unit: str) -> Iterator[Callable[..., None]]:
+    """A callback ``(done, total, note="")`` that shows progress on stderr; stdout stays free for results."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield _log_lines(label, unit)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(unit), TimeRemainingColumn())
+    note = TextColumn("{task.fields[note]}")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(unit), TimeRemainingColumn(), note)
     with Progress(*columns, console=console) as bar:
-        task = bar.add_task(label, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        task = bar.add_task(label, total=None, note="")
+        yield lambda done, total, note="": bar.update(task, completed=done, total=total, note=note)
 
 
-def _log_lines(label: str, unit: str) -> Callable[[int, int], None]:
+def _log_lines(label: str, unit: str) -> Callable[..., None]:
     started = time.monotonic()
     last = started
 
-    def report(done: int, total: int) -> None:
+    def report(done: int, total: int, note: str = "") -> None:
         nonlocal last
         now = time.monotonic()
         if done < total and now - last < LOG_INTERVAL:
@@ -48,6 +49,10 @@ def _log_lines(label: str, unit: str) -> Callable[[int, int], None]:
         last = now
         rate = done / (now - started) if now > started else 0.0
         left = f", {(total - done) / rate:,.0f} s left" if rate and done < total else ""
-        print(f"{label}: {done:,} of {total:,} {unit}, {rate:,.1f} {unit}/s{left}", file=sys.stderr, flush=True)
+        print(
+            f"{label}: {done:,} of {total:,} {unit}, {rate:,.1f} {unit}/s{left}{note and f', {note}'}",
+            file=sys.stderr,
+            flush=True,
+        )
 
     return report

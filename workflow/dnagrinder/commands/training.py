@@ -7,109 +7,133 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from dnagrinder.commands.options import AsJson, CheckpointName, Device, Threads, show
 from dnagrinder.errors import ConfigError
 from dnagrinder.genome.reference import ReferenceGenome
-from dnagrinder.model.checkpoint import CARD, open_checkpoint, save_checkpoint
+from dnagrinder.model.checkpoint import CARD, open_checkpoint
 from dnagrinder.model.config import SIZES
 from dnagrinder.model.tokenizer import DnaTokenizer
 from dnagrinder.progress import track
 from dnagrinder.scoring.parameters import ScoringParameters
 
-if TYPE_CHECKING:
-    from dnagrinder.training.pretrain import StepReport, Trainer
-    from dnagrinder.training.run_file import Run
-
 RunFile = Annotated[Path, typer.Argument(help="Run file (YAML), e.g. config/pretraining/mini.yaml.")]
 DataFolder = Annotated[Path, typer.Option(help="Folder that the run file's FASTA paths are relative to.")]
-LOG_COLUMNS = ("step", "loss", "accuracy", "tokens", "learning_rate", "seconds")
+CorpusFolder = Annotated[Path, typer.Option(help="Corpus folder from build-corpus.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
+    app.command("build-corpus")(build_corpus)
     app.command("train-tokenizer")(train_tokenizer)
     app.command("pretrain")(pretrain)
     app.command("evaluate")(evaluate)
     app.command("info")(info)
 
 
-def train_tokenizer(
+def build_corpus(
     run_file: RunFile,
     data: DataFolder,
-    out: Annotated[Path, typer.Option("--out", "-o", help="tokenizer.json to write.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Corpus folder to write.")],
+    masks: Annotated[
+        Path | None, typer.Option(help="Folder of repeat intervals, FASTA-NAME.bed, for sources masked by windowmasker.")
+    ] = None,
 ) -> None:
-    """Train the BPE tokenizer of a run file, one split of the corpus in memory at a time.
+    """Cut the genomes of a run file into segments, without what is held out, and write them as checked shards.
 
-    Example: [bold]dnagrinder train-tokenizer config/pretraining/mini.yaml --data genomes --out tokenizer.json[/bold]
+    Example: [bold]dnagrinder build-corpus config/pretraining/mini.yaml --data genomes --out corpus[/bold]
     """
-    from dnagrinder.training.bpe import token_strings, train_bpe
-    from dnagrinder.training.corpus import load_corpus, tokenizer_splits
+    from dnagrinder.training.corpus import build
     from dnagrinder.training.run_file import read_run_file
 
     run = read_run_file(run_file, data)
+    with track("build-corpus", "sources") as progress:
+        shards = build.build_corpus(run.sources, out, repeats=run.repeats, masks=masks, on_source=progress)
+    segments, bases = sum(shard.segments for shard in shards), sum(shard.bases for shard in shards)
+    print(f"{segments:,} segments, {bases:,} bases in {len(shards)} shards written to {out}")
+
+
+def train_tokenizer(
+    run_file: RunFile,
+    corpus: CorpusFolder,
+    out: Annotated[Path, typer.Option("--out", "-o", help="tokenizer.json to write.")],
+    processes: Annotated[int, typer.Option(min=1, help="Processes of the exact form.")] = 1,
+) -> None:
+    """Train the BPE tokenizer of a run file, in the carry-over or the exact out-of-core form.
+
+    Example: [bold]dnagrinder train-tokenizer config/pretraining/mini.yaml --corpus corpus --out tokenizer.json[/bold]
+    """
+    from dnagrinder.training.bpe import token_strings, train_bpe
+    from dnagrinder.training.corpus.shards import Corpus
+    from dnagrinder.training.corpus.splits import tokenizer_splits
+    from dnagrinder.training.exact_bpe import train_exact_bpe
+    from dnagrinder.training.run_file import check_corpus, read_run_file
+
+    run = read_run_file(run_file)
     recipe = run.tokenizer
-    corpus = load_corpus(run.sources)
-    splits = tokenizer_splits(corpus, splits=recipe.splits, bases=recipe.bases_per_split, seed=recipe.seed)
+    opened = Corpus(corpus)
+    check_corpus(run, opened)
+    splits = tokenizer_splits(opened, splits=recipe.splits, bases=recipe.bases_per_split, seed=recipe.seed)
+    out.parent.mkdir(parents=True, exist_ok=True)
     with track("train-tokenizer", "merges") as progress:
-        merges = train_bpe(splits, recipe.vocabulary, batch_ratio=recipe.batch_ratio, on_merges=progress)
+        if recipe.method == "exact":
+            folder = out.with_suffix(".work")  # holds the state that a killed training goes on from
+            merges = train_exact_bpe(splits, recipe.vocabulary, folder=folder, processes=processes, on_merges=progress)
+        else:
+            merges = train_bpe(splits, recipe.vocabulary, batch_ratio=recipe.batch_ratio, on_merges=progress)
     strings = token_strings(merges)
     tokenizer = DnaTokenizer.from_merges(strings, [(strings[m.left], strings[m.right]) for m in merges])
-    out.parent.mkdir(parents=True, exist_ok=True)
     tokenizer.save(out)
     print(f"{tokenizer.vocabulary} tokens written to {out}")
 
 
 def pretrain(
     run_file: RunFile,
-    data: DataFolder,
+    corpus: CorpusFolder,
     tokenizer: Annotated[Path, typer.Option(help="tokenizer.json from train-tokenizer.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for state, log and the finished checkpoint.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for states, log and the finished checkpoint.")],
     steps: Annotated[int | None, typer.Option(help="Stop after this step; the next call goes on from there.")] = None,
     save_every: Annotated[int, typer.Option(min=1, help="Steps between saved states.")] = 100,
+    precision: Annotated[str, typer.Option(help="Arithmetic of the model: bfloat16 or float32.")] = "bfloat16",
+    sharded: Annotated[bool, typer.Option(help="Spread weights and moments over the processes (FSDP).")] = False,
+    processes: Annotated[int, typer.Option(min=1, help="Processes that count tokens, where the curriculum needs it.")] = 1,
+    device: Device = "auto",
     threads: Threads = None,
 ) -> None:
     """Pretrain by masked language modelling; started again with the same folder, it goes on where it was stopped.
 
-    Example: [bold]dnagrinder pretrain config/pretraining/mini.yaml --data genomes --tokenizer tokenizer.json
+    Several GPUs or machines: start it with torchrun, e.g.
+    [bold]torchrun --nproc-per-node 8 -m dnagrinder pretrain ...[/bold]
+
+    Example: [bold]dnagrinder pretrain config/pretraining/mini.yaml --corpus corpus --tokenizer tokenizer.json
     --out runs/mini[/bold]
     """
     import torch
 
-    from dnagrinder.model.heads import MaskedLanguageModel
-    from dnagrinder.training.corpus import load_corpus
-    from dnagrinder.training.pretrain import Trainer
-    from dnagrinder.training.run_file import read_run_file
+    from dnagrinder.scoring.session import choose_device
+    from dnagrinder.training.parallel import joined_world
+    from dnagrinder.training.run import train
 
-    run = read_run_file(run_file, data)
     if threads:
         torch.set_num_threads(threads)
-    trainer = Trainer(
-        MaskedLanguageModel(run.architecture),
-        DnaTokenizer.load(tokenizer),
-        load_corpus(run.sources),
-        run.recipe,
-        run.masking,
-        out,
-    )
-    if trainer.resume():
-        print(f"continuing at step {trainer.step}")
-    with (out / "log.tsv").open("a", encoding="utf-8") as log, track("pretrain", "steps") as progress:
-        if not log.tell():
-            log.write("\t".join(LOG_COLUMNS) + "\n")
-
-        def on_step(report: StepReport) -> None:
-            log.write("\t".join(f"{getattr(report, column):.6g}" for column in LOG_COLUMNS) + "\n")
-            log.flush()
-            progress(report.step, run.recipe.steps)
-
-        trainer.run(on_step, save_every=save_every, until=steps)
-    if trainer.step == run.recipe.steps:
-        save_checkpoint(out / run.name, trainer.model, trainer.tokenizer, _card(run, trainer))
-        print(f"checkpoint written to {out / run.name}")
+    with joined_world(choose_device(device)) as world:
+        finished = train(
+            run_file,
+            corpus,
+            tokenizer,
+            out,
+            world,
+            until=steps,
+            save_every=save_every,
+            precision=precision,
+            sharded=sharded,
+            processes=processes,
+        )
+    if finished:
+        print(f"checkpoint written to {finished}")
 
 
 def evaluate(
@@ -173,30 +197,3 @@ def info(
     with torch.device("meta"):
         parameters = count_parameters(MaskedLanguageModel(config))
     show({"model": name, "parameters": parameters, "architecture": config.to_dict()}, as_json)
-
-
-def _card(run: Run, trainer: Trainer) -> dict[str, Any]:
-    lengths = [run.recipe.length_at(step) for step in range(trainer.step)]
-    tokens = sum(run.recipe.tokens_per_step // length * length for length in lengths)
-    return {
-        "name": run.name,
-        "description": run.description,
-        "license": "Apache-2.0",
-        "training": {
-            "data": [
-                {"file": source.path.name, "weight": source.weight, "held_out": list(source.held_out)}
-                for source in run.sources
-            ],
-            "held_out_tail_of_every_contig": run.sources[0].held_out_tail,
-            "known_bases": trainer.corpus.bases,
-            "corpus_sha256": trainer.corpus.digest,
-            "tokens": tokens,
-            "steps": trainer.step,
-            "seconds": round(trainer.seconds),
-            "recipe": json.loads(json.dumps(trainer.identity()["recipe"])),
-            "masking": json.loads(json.dumps(trainer.identity()["masking"])),
-        },
-        "held_out": [f"{run.evaluation.fasta.name} {interval}" for interval in run.evaluation.intervals],
-        "metrics": {},
-        "limits": list(run.limits),
-    }

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.genome.variants import Allele
 from dnagrinder.model.tokenizer import BASES, DnaTokenizer
+from dnagrinder.prefetch import prefetched
 from dnagrinder.scoring.block import Pair, allele_pairs, block_log_likelihoods, embedding_distances
 from dnagrinder.scoring.packing import Engine
 from dnagrinder.scoring.parameters import ScoringParameters
-from dnagrinder.scoring.prefetch import prefetched
 from dnagrinder.scoring.snv import Site, SiteInputs, run_sites, site_inputs, site_log_probs
 
 CHUNK = 64  # alleles taken up together, the next ones prepared meanwhile; bounds memory, never changes a score

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.genome.windows import window_bounds
 from dnagrinder.model.tokenizer import CLS, SEP, DnaTokenizer
+from dnagrinder.prefetch import prefetched
 from dnagrinder.scoring.packing import Engine, ModelInput
-from dnagrinder.scoring.prefetch import prefetched
 
 CHUNK_BASES = 1_000_000  # bases of windows taken up together, at least one window; bounds memory, never changes a value
 POOLED_TOKENS = 4096  # tokens widened to float64 at a time

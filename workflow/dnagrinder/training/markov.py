@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from dnagrinder.training.corpus import COMPLEMENT
+from dnagrinder.training.corpus.sources import COMPLEMENT
 
 CODE = np.full(256, 4, dtype=np.uint8)  # 4 = not a known base
 for _index, _base in enumerate(b"ACGT"):

@@ -28,26 +28,38 @@ class Masking:
         span_spacing: mean distance between forced spans, in bases; 0 for none.
         span_lengths: lengths of forced spans, in bases.
         span_weights: relative frequency of each length.
+        repeat_weight: weight in the loss of a target inside repeats (lower case); 1 keeps them, GPN trains with 0.1.
     """
 
     natural_rate: float = 0.15
     span_spacing: float = 0.0
     span_lengths: tuple[int, ...] = (1, 2, 3, 4, 5, 6)
     span_weights: tuple[float, ...] = (10.0, 1.0, 1.0, 1.0, 1.0, 1.0)
+    repeat_weight: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.natural_rate < 1:
             raise ConfigError(f"masking: natural_rate must lie in [0, 1), found {self.natural_rate}")
         if self.span_spacing < 0 or len(self.span_lengths) != len(self.span_weights):
             raise ConfigError("masking: span_spacing must not be negative and every span length needs a weight")
+        if not 0 <= self.repeat_weight <= 1:
+            raise ConfigError(f"masking: repeat_weight must lie in [0, 1], found {self.repeat_weight}")
 
 
 @dataclass(frozen=True)
 class Example:
-    """One masked sequence; ``input_ids`` and ``labels`` are (tokens,) int64, labels IGNORED where nothing is asked."""
+    """One masked sequence.
+
+    Attributes:
+        input_ids: (tokens,) int64.
+        labels: (tokens,) int64, IGNORED where nothing is asked.
+        weights: (tokens,) float32, what a target counts in the loss: 1, less by its share of repeat bases, 0 where
+            nothing is asked.
+    """
 
     input_ids: NDArray[np.int64]
     labels: NDArray[np.int64]
+    weights: NDArray[np.float32]
 
 
 def mask_sequence(
@@ -55,9 +67,9 @@ def mask_sequence(
 ) -> Example:
     """Tokenise, cut to ``tokens`` ids ([CLS] and [SEP] included) and mask.
 
-    A sequence that gives fewer ids yields a shorter example; the caller passes enough bases.
+    A sequence that gives fewer ids yields a shorter example. Lower case marks repeats.
     """
-    pieces, forced_piece = _cut(sequence, tokenizer, masking, generator)
+    pieces, forced_piece = _cut(sequence.upper(), tokenizer, masking, generator)
     encoded = tokenizer.encode_pieces(pieces)
     ids = np.concatenate(encoded)[: tokens - 2]
     forced = np.repeat(forced_piece, [e.size for e in encoded])[: tokens - 2]
@@ -73,10 +85,24 @@ def mask_sequence(
     random_ids = generator.integers(len(SPECIAL_TOKENS), tokenizer.vocabulary, ids.size)
     swapped = chosen & (fate >= 0.8) & (fate < 0.9)
     masked[swapped] = random_ids[swapped]
+    weights = np.where(labels != IGNORED, _token_weights(sequence, tokenizer, ids, masking), 0)
     return Example(
         np.concatenate([[CLS], masked, [SEP]]),
         np.concatenate([[IGNORED], labels, [IGNORED]]),
+        np.concatenate([[0], weights, [0]]).astype(np.float32),
     )
+
+
+def _token_weights(sequence: str, tokenizer: DnaTokenizer, ids: NDArray[np.int64], masking: Masking) -> NDArray[np.float64]:
+    """(tokens,) mean weight of each token's bases."""
+    if masking.repeat_weight == 1:
+        return np.ones(ids.size)
+    repeat = np.frombuffer(sequence.encode("ascii"), dtype=np.uint8) >= ord("a")
+    before = np.concatenate([[0], np.cumsum(repeat)])  # (bases + 1,) repeat bases up to here
+    offsets = tokenizer.offsets(ids)
+    share = np.diff(before[offsets]) / np.maximum(1, np.diff(offsets))
+    result: NDArray[np.float64] = 1 - (1 - masking.repeat_weight) * share
+    return result
 
 
 def _cut(

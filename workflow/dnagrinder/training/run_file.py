@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,24 +10,39 @@ import yaml
 
 from dnagrinder.errors import ConfigError, DnaGrinderError
 from dnagrinder.model.config import SIZES, EncoderConfig
-from dnagrinder.training.corpus import Source, parse_interval, parse_sources
+from dnagrinder.training.corpus.shards import Corpus
+from dnagrinder.training.corpus.sources import Source, parse_interval, parse_sources
+from dnagrinder.training.curriculum import Curriculum
 from dnagrinder.training.masking import Masking
-from dnagrinder.training.pretrain import Recipe
+from dnagrinder.training.recipe import Recipe
 
 KEYS = ("name", "description", "corpus", "tokenizer", "architecture", "recipe", "masking", "evaluation", "limits")
+OPTIONAL_KEYS = ("initial_checkpoint",)
+REPEAT_WEIGHT = 0.1  # of a target inside repeats under "downweight"; GPN's value (model-spec §1.3)
+METHODS = ("carry_over", "exact")
 SHORTEST_INTERVAL = 2000  # bases of a held-out interval; whole windows are drawn from it
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class TokenizerRecipe:
-    """How the tokenizer is trained (``bpe.train_bpe``): vocabulary, number of splits, bases of each."""
+    """How the tokenizer is trained: form of BPE, vocabulary, number of splits of the text and bases of each.
 
+    ``batch_ratio`` is the carry-over form's (``bpe.train_bpe``); the exact form needs none.
+    """
+
+    method: str = "carry_over"
     vocabulary: int = 4096
     splits: int = 8
     bases_per_split: int = 12_000_000
     batch_ratio: float = 0.9
     seed: int = 1
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise ConfigError(f"tokenizer: method is one of {', '.join(METHODS)}, found {self.method!r}")
+        if self.splits < 1 or self.bases_per_split < 1:
+            raise ConfigError("tokenizer: splits and bases_per_split must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -48,21 +63,26 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Run:
-    """A checked run file."""
+    """A checked run file; ``initial_checkpoint`` is a name or folder whose weights training starts from."""
 
     name: str
     description: str
     sources: tuple[Source, ...]
+    repeats: str
     tokenizer: TokenizerRecipe
     architecture: EncoderConfig
     recipe: Recipe
     masking: Masking
     evaluation: Evaluation
     limits: tuple[str, ...]
+    initial_checkpoint: str | None = None
 
 
-def read_run_file(path: Path, data: Path) -> Run:
-    """Read and check a run file; FASTA paths are relative to ``data``.
+def read_run_file(path: Path, data: Path | None = None) -> Run:
+    """Read and check a run file; the paths in it are relative to ``data``.
+
+    Args:
+        data: without it the files need not be there: a corpus that is built needs its sources no more.
 
     Raises:
         ConfigError: every problem at once.
@@ -73,34 +93,57 @@ def read_run_file(path: Path, data: Path) -> Run:
         raise ConfigError(f"run file {path} cannot be read: {error}") from error
     if not isinstance(document, dict):
         raise ConfigError(f"run file {path}: expected a mapping with the keys {', '.join(KEYS)}")
-    problems = [f"unknown key {key}" for key in sorted(set(document) - set(KEYS))]
+    problems = [f"unknown key {key}" for key in sorted(set(document) - {*KEYS, *OPTIONAL_KEYS})]
     problems += [f"missing key {key}" for key in KEYS if key not in document]
     sources, found = parse_sources(document.get("corpus"), data)
     problems += found
     tokenizer = _build(TokenizerRecipe, document.get("tokenizer"), "tokenizer", problems)
-    recipe = _build(Recipe, document.get("recipe"), "recipe", problems)
+    recipe = _build(Recipe, _with_curriculum(document.get("recipe"), problems), "recipe", problems)
     masking = _build(Masking, document.get("masking"), "masking", problems)
+    repeats = document["corpus"].get("repeats", "keep") if isinstance(document.get("corpus"), dict) else "keep"
+    if masking and repeats == "downweight" and masking.repeat_weight == 1:
+        masking = replace(masking, repeat_weight=REPEAT_WEIGHT)
+    if masking and repeats != "downweight" and masking.repeat_weight != 1:
+        problems.append(f"masking: repeat_weight is for corpus repeats downweight, found repeats {repeats}")
     evaluation = document.get("evaluation")
     if isinstance(evaluation, dict) and "fasta" in evaluation:
-        evaluation = {**evaluation, "fasta": data / evaluation["fasta"]}
+        evaluation = {**evaluation, "fasta": (data or Path()) / evaluation["fasta"]}
     measured = _build(Evaluation, evaluation, "evaluation", problems)
-    architecture = document.get("architecture")
-    config = SIZES.get(architecture) if isinstance(architecture, str) else None
-    if config is None:
-        problems.append(f"architecture is one of {', '.join(SIZES)}, found {architecture!r}")
+    config = _architecture(document.get("architecture"), problems)
     if problems or not (tokenizer and recipe and masking and measured and config):
         raise ConfigError(f"run file {path}", problems)
     return Run(
         name=str(document["name"]),
         description=" ".join(str(document["description"]).split()),
         sources=tuple(sources),
+        repeats=repeats,
         tokenizer=tokenizer,
         architecture=config,
         recipe=recipe,
         masking=masking,
         evaluation=measured,
         limits=tuple(" ".join(str(limit).split()) for limit in document["limits"]),
+        initial_checkpoint=document.get("initial_checkpoint"),
     )
+
+
+def check_corpus(run: Run, corpus: Corpus) -> None:
+    """Raise ConfigError where a corpus was not built from this run file's sources, held-out parts and repeat handling."""
+    found = corpus.description
+    problems = []
+    if found["repeats"] != run.repeats:
+        problems.append(f"repeats: the run file says {run.repeats}, the corpus {found['repeats']}")
+    built = {entry["name"]: entry for entry in found["sources"]}
+    for source in run.sources:
+        entry = built.pop(source.path.name, None)
+        wanted = {"copies": source.copies, "held_out": list(source.held_out), "held_out_tail": source.held_out_tail}
+        if entry is None:
+            problems.append(f"{source.path.name} is not in the corpus")
+        elif {key: entry[key] for key in wanted} != wanted:
+            problems.append(f"{source.path.name} was built with other copies or held-out parts")
+    problems += [f"{name} is in the corpus, but not in the run file" for name in built]
+    if problems:
+        raise ConfigError(f"corpus {corpus.folder} does not belong to the run file; build it again", problems)
 
 
 def _build(kind: type[T], values: Any, name: str, problems: list[str]) -> T | None:
@@ -117,6 +160,27 @@ def _build(kind: type[T], values: Any, name: str, problems: list[str]) -> T | No
     except (TypeError, DnaGrinderError) as error:
         problems.append(f"{name}: {error}")
         return None
+
+
+def _with_curriculum(values: Any, problems: list[str]) -> Any:
+    """The recipe's mapping with its ``curriculum`` mapping made into a Curriculum."""
+    if not isinstance(values, dict) or "curriculum" not in values:
+        return values
+    return {**values, "curriculum": _build(Curriculum, values["curriculum"], "recipe curriculum", problems) or Curriculum()}
+
+
+def _architecture(value: Any, problems: list[str]) -> EncoderConfig | None:
+    """A named size, or a mapping of the encoder's settings; what is wrong with it goes into ``problems``."""
+    if isinstance(value, dict):
+        try:
+            return EncoderConfig.from_dict(value)
+        except DnaGrinderError as error:
+            problems.append(str(error))
+            return None
+    if value not in SIZES:
+        problems.append(f"architecture is one of {', '.join(SIZES)}, or a mapping of its settings, found {value!r}")
+        return None
+    return SIZES[value]
 
 
 def _frozen(value: Any) -> Any:

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from dnagrinder.scoring.prefetch import prefetched
+from dnagrinder.prefetch import prefetched
 
 
 def test_order_and_items_stay():

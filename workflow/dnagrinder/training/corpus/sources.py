@@ -1,0 +1,245 @@
+"""What a corpus is made of: FASTA files, the stretches held out of them, and panels of phased genotypes.
+
+Coordinates are 0-based half-open. The ``corpus`` part of a run file:
+
+    repeats: keep                        # keep | downweight | drop, by the soft mask
+    held_out_tail: 0.1                   # last share of every contig, never trained on
+    sources:
+      - path: grch37/chr20.fa.gz
+        copies: 1.0                      # visits of every segment in an epoch; 0.25: of a quarter of them
+        held_out: ["20:999999-4000000", "17"]   # intervals or whole contigs
+        soft_mask: windowmasker          # own (the FASTA's lower case) or windowmasker (a BED that a rule makes)
+        panels: [{path: calls.vcf.gz, samples: [HG00096], copies: 0.5}]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pysam
+from numpy.typing import NDArray
+
+from dnagrinder.errors import ConfigError, DnaGrinderError, InputError
+
+REPEATS = ("keep", "downweight", "drop")
+SOFT_MASKS = ("own", "windowmasker")
+LONGEST_N_RUN = 10  # unknown bases that a stretch may hold in a row; longer runs end it
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Phased genotypes on a source, for haplotype augmentation.
+
+    Attributes:
+        path: VCF, bgzip with index.
+        samples: the samples used; empty for all.
+        copies: visits of every distinct haplotype in an epoch.
+    """
+
+    path: Path
+    samples: tuple[str, ...] = ()
+    copies: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.copies <= 0:
+            raise ConfigError(f"corpus: copies of the panel {self.path.name} must be above 0, found {self.copies}")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One FASTA of the corpus.
+
+    Attributes:
+        path: FASTA file, indexed.
+        copies: visits of every segment in an epoch; 0.25 visits a quarter of them, another quarter each epoch.
+        held_out: contigs, or intervals "contig:start-end" (0-based half-open), never trained on.
+        held_out_tail: share at the end of every contig, never trained on.
+        soft_mask: where lower case comes from, one of SOFT_MASKS.
+        panels: phased genotypes called against this FASTA.
+    """
+
+    path: Path
+    copies: float = 1.0
+    held_out: tuple[str, ...] = ()
+    held_out_tail: float = 0.1
+    soft_mask: str = "own"
+    panels: tuple[Panel, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.copies <= 0:
+            raise ConfigError(f"corpus: copies of {self.path.name} must be above 0, found {self.copies}")
+        if not 0 <= self.held_out_tail < 1:
+            raise ConfigError(f"corpus: held_out_tail of {self.path.name} must lie in [0, 1), found {self.held_out_tail}")
+        if self.soft_mask not in SOFT_MASKS:
+            raise ConfigError(
+                f"corpus: soft_mask of {self.path.name} is one of {', '.join(SOFT_MASKS)}, found {self.soft_mask!r}"
+            )
+        for text in self.held_out:
+            if ":" in text:
+                parse_interval(text)
+
+    def is_held_out(self, contig: str, length: int) -> NDArray[np.bool_]:
+        """(length,) bool: the bases of a contig that training must not see."""
+        held_out = np.zeros(length, dtype=bool)
+        held_out[length - round(length * self.held_out_tail) :] = True
+        for text in self.held_out:
+            if text == contig:
+                held_out[:] = True
+            elif ":" in text:
+                name, start, end = parse_interval(text)
+                if name == contig:
+                    held_out[start:end] = True
+        return held_out
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A run of bases that may be trained on; ``bases`` is (length,) uint8, ASCII of ACGTN and, where masked, acgtn."""
+
+    contig: str
+    start: int
+    bases: NDArray[np.uint8] = field(repr=False)
+
+    @property
+    def end(self) -> int:
+        """End on the contig, exclusive."""
+        return self.start + self.bases.size
+
+
+def stretches(source: Source, masks: Path | None = None, shortest: int = 1) -> Iterator[Stretch]:
+    """The bases of a source outside what is held out, cut at runs of more than LONGEST_N_RUN unknown bases.
+
+    Args:
+        masks: folder of repeat intervals, ``<FASTA name>.bed``, read where the source's ``soft_mask`` is "windowmasker".
+        shortest: shorter stretches are left out.
+
+    Raises:
+        InputError: the FASTA or its repeat intervals cannot be read, or a held-out interval names a contig it lacks.
+    """
+    repeats = _repeat_intervals(source, masks)
+    with _open_fasta(source.path) as fasta:
+        for text in source.held_out:
+            contig = parse_interval(text)[0] if ":" in text else text
+            if contig not in fasta.references:
+                raise InputError(
+                    f"corpus: held-out {text!r} names no contig of {source.path}; it holds {', '.join(fasta.references[:5])}"
+                )
+        for contig in fasta.references:
+            bases = known_bases(fasta.fetch(contig))
+            for start, end in repeats.get(contig, ()):
+                bases[start:end] |= 0x20  # lower case
+            usable = ~_long_runs(bases & 0xDF == ord("N")) & ~source.is_held_out(contig, bases.size)
+            edges = np.flatnonzero(np.diff(usable.astype(np.int8), prepend=0, append=0))
+            for start, end in zip(edges[0::2].tolist(), edges[1::2].tolist(), strict=True):
+                if end - start >= shortest:
+                    yield Stretch(contig, start, bases[start:end].copy())
+
+
+def known_bases(text: str) -> NDArray[np.uint8]:
+    """(length,) uint8 ASCII with every letter outside ACGT turned into N, case kept."""
+    return _KNOWN[np.frombuffer(text.encode("ascii"), dtype=np.uint8)]
+
+
+def parse_interval(text: str) -> tuple[str, int, int]:
+    """``contig:start-end``, 0-based half-open, into its parts; the contig may hold colons."""
+    contig, _, span = text.rpartition(":")
+    start, _, end = span.partition("-")
+    if not contig or not start.isdigit() or not end.isdigit() or int(start) >= int(end):
+        raise ConfigError(f"interval {text!r} is not contig:start-end (0-based half-open)")
+    return contig, int(start), int(end)
+
+
+def parse_sources(document: Any, data: Path | None) -> tuple[list[Source], list[str]]:
+    """(sources, problems) of a run file's ``corpus`` mapping; paths are relative to ``data``, where the files must exist."""
+    if not isinstance(document, dict) or not isinstance(document.get("sources"), list):
+        return [], ["corpus: expected a mapping with a list called sources"]
+    problems = [f"corpus: unknown key {key}" for key in sorted(set(document) - {"held_out_tail", "repeats", "sources"})]
+    if document.get("repeats", "keep") not in REPEATS:
+        problems.append(f"corpus: repeats is one of {', '.join(REPEATS)}, found {document['repeats']!r}")
+    allowed = {f.name for f in fields(Source)} - {"held_out_tail"}
+    sources: list[Source] = []
+    for index, entry in enumerate(document["sources"], start=1):
+        where = f"corpus source {index}"
+        if not isinstance(entry, dict) or "path" not in entry or set(entry) - allowed:
+            problems.append(f"{where}: expected the keys {', '.join(sorted(allowed))}, found {entry!r}")
+            continue
+        try:
+            sources.append(
+                Source(
+                    path=_file(data, entry["path"], "FASTA"),
+                    copies=float(entry.get("copies", 1.0)),
+                    held_out=tuple(str(text) for text in entry.get("held_out", ())),
+                    held_out_tail=float(document.get("held_out_tail", 0.1)),
+                    soft_mask=entry.get("soft_mask", "own"),
+                    panels=tuple(_panel(panel, data) for panel in entry.get("panels", ())),
+                )
+            )
+        except (DnaGrinderError, TypeError, ValueError) as error:
+            problems.append(f"{where}: {error}")
+    names = [source.path.name for source in sources]
+    problems += [f"corpus: two sources are called {name}" for name in sorted({n for n in names if names.count(n) > 1})]
+    return sources, problems
+
+
+def _panel(entry: Any, data: Path | None) -> Panel:
+    if not isinstance(entry, dict) or "path" not in entry or set(entry) - {"path", "samples", "copies"}:
+        raise ConfigError(f"a panel has the keys path, samples and copies, found {entry!r}")
+    samples = tuple(str(name) for name in entry.get("samples", ()))
+    return Panel(_file(data, entry["path"], "VCF"), samples, float(entry.get("copies", 1.0)))
+
+
+def _file(data: Path | None, name: str, kind: str) -> Path:
+    if data is not None and not (data / name).is_file():
+        raise ConfigError(f"{kind} {data / name} is missing")
+    return (data or Path()) / name
+
+
+def _open_fasta(path: Path) -> pysam.FastaFile:
+    try:
+        return pysam.FastaFile(str(path))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"corpus: FASTA {path} cannot be read: {error}; plain or bgzip, index it with samtools faidx"
+        ) from error
+
+
+def _repeat_intervals(source: Source, masks: Path | None) -> dict[str, list[tuple[int, int]]]:
+    if source.soft_mask != "windowmasker" or masks is None:
+        return {}
+    path = masks / f"{source.path.name}.bed"
+    intervals: dict[str, list[tuple[int, int]]] = {}
+    try:
+        for line in path.read_text(encoding="ascii").splitlines():
+            contig, start, end = line.split("\t")[:3]
+            intervals.setdefault(contig, []).append((int(start), int(end)))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"corpus: repeats of {source.path.name} cannot be read from {path}: {error}; make them with rule mask_repeats"
+        ) from error
+    return intervals
+
+
+def _long_runs(unknown: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The members of runs longer than LONGEST_N_RUN."""
+    edges = np.flatnonzero(np.diff(unknown.astype(np.int8), prepend=0, append=0))
+    starts, ends = edges[0::2], edges[1::2]
+    long = ends - starts > LONGEST_N_RUN
+    marks = np.zeros(unknown.size + 1, dtype=np.int8)
+    marks[starts[long]] = 1
+    marks[ends[long]] = -1
+    result: NDArray[np.bool_] = np.cumsum(marks[:-1], dtype=np.int8).astype(bool)
+    return result
+
+
+COMPLEMENT = np.arange(256, dtype=np.uint8)  # of ASCII bases, upper case
+for _a, _b in ("AT", "CG", "GC", "TA"):
+    COMPLEMENT[ord(_a)] = ord(_b)
+
+_KNOWN = np.full(256, ord("N"), dtype=np.uint8)
+for _letter in b"ACGTacgt":
+    _KNOWN[_letter] = _letter
+_KNOWN[ord("a") : ord("z") + 1][_KNOWN[ord("a") : ord("z") + 1] == ord("N")] = ord("n")
