@@ -202,3 +202,26 @@ def test_text_outside_utf8_is_read_and_warnings_stay_quiet(
     assert read(path, genome) == [(0, 1, "c1:4:A:G")]
     assert capfd.readouterr().err == ""
     assert pysam.get_verbosity() == before
+
+
+def test_regions_through_the_index(write_vcf: WriteVcf, tmp_path: Path) -> None:
+    header = CONTIGS + '##INFO=<ID=END,Number=1,Type=Integer,Description="">\n' + GT
+    header += '##FORMAT=<ID=PS,Number=1,Type=Integer,Description="">\n'
+    path = write_vcf(
+        "c1 4 . A <DEL> . . END=20 GT 0|1 1|1",
+        "c1 9 . T C . . . GT:PS 0|1:7 1|1",
+        "c1 30 . A G . . . GT 0/1 .",
+        header=header,
+        samples=("s1", "s2"),
+    )
+    pysam.tabix_compress(str(path), f"{path}.gz")
+    pysam.tabix_index(f"{path}.gz", preset="vcf")
+    with VcfFile(f"{path}.gz") as vcf:
+        for _ in range(2):
+            found = list(vcf.fetch("c1", 15, 30))
+            assert [(record.ordinal, record.position) for record in found] == [(0, 4), (1, 30)]
+        (_, phased) = vcf.fetch("c1", 8, 9)
+        assert (phased.genotypes, phased.phase_sets) == (("0|1", "1|1"), ("7", "."))
+        assert found[0].phase_sets == ()
+        assert list(vcf.fetch("c2", 0, 9)) == []
+        assert [record.position for record in vcf.records()] == [4, 9, 30]

@@ -177,20 +177,20 @@ def judge(
     ``name`` is the input's contig name, ``start`` its 0-based position, ``window`` the bases of context that scoring
     reads around an allele. What an ALT is by its own form is told first, then what is wrong with the site.
     """
-    site = _site_refusal(reference, name, start, ref)
+    site = site_refusal(reference, name, start, ref)
     refused, matches = site if site is not None else (None, True)
     if not alts:
         return Verdict((Refusal(Reason.MISSING_ALT, "the record has no ALT allele"),), matches)
     contig = reference.resolve(name) or name
     outcomes = tuple(
-        _form_refusal(alt) or refused or _judge_alt(reference, contig, start, ref.upper(), alt.upper(), window)
+        form_refusal(alt) or refused or _judge_alt(reference, contig, start, ref.upper(), alt.upper(), window)
         for alt in alts
     )
     return Verdict(outcomes, matches)
 
 
-def _form_refusal(alt: str) -> Refusal | None:
-    """What the form of an ALT alone says against scoring it."""
+def form_refusal(alt: str) -> Refusal | None:
+    """What the form of an ALT alone says against it: it gives no sequence. None for letters."""
     if alt.isalpha():
         return None
     if alt in (".", ""):
@@ -206,7 +206,7 @@ def _form_refusal(alt: str) -> Refusal | None:
     return None
 
 
-def _site_refusal(reference: ReferenceGenome, name: str, start: int, ref: str) -> tuple[Refusal, bool | None] | None:
+def site_refusal(reference: ReferenceGenome, name: str, start: int, ref: str) -> tuple[Refusal, bool | None] | None:
     """What is wrong with contig, position or REF, and whether REF matches (None: cannot be said); None if all is well."""
     contig = reference.resolve(name)
     if contig is None:

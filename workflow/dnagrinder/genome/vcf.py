@@ -31,7 +31,8 @@ _NAMES_SHOWN = 5
 class Record:
     """One data line as the file has it: ``ordinal`` counts data lines from 0, ``position`` is the 1-based POS.
 
-    ``alts`` is empty for ALT ``.``; ``genotypes`` are the GT texts of the samples asked for ("." where there is none).
+    ``alts`` is empty for ALT ``.``; ``genotypes`` are the GT texts of the samples asked for ("." where there is none),
+    ``phase_sets`` their PS texts (empty where FORMAT has no PS).
     """
 
     ordinal: int
@@ -43,6 +44,7 @@ class Record:
     filter: str | None
     info: str
     genotypes: tuple[str, ...]
+    phase_sets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,20 +165,39 @@ class VcfFile:
                 return
             except (OSError, ValueError) as error:
                 raise InputError(self._broken_at(ordinal, contig, position, error)) from error
-            fields = text.rstrip("\n").split("\t")
-            contig, position = fields[0], int(fields[1])
-            yield Record(
-                ordinal=ordinal,
-                contig=contig,
-                position=position,
-                id=_present(fields[2]),
-                ref=fields[3],
-                alts=() if fields[4] == "." else tuple(fields[4].split(",")),
-                filter=_present(fields[6]),
-                info=fields[7],
-                genotypes=_genotypes(fields, len(self.genotyped)),
-            )
-            ordinal += 1
+            record = _record(ordinal, text, len(self.genotyped))
+            yield record
+            ordinal, contig, position = ordinal + 1, record.contig, record.position
+
+    def fetch(self, contig: str, start: int, end: int) -> Iterator[Record]:
+        """Data lines that overlap ``[start, end)`` of ``contig``, read through the index; ordinals count from 0 there.
+
+        ``contig`` is the file's own name. Deletions and symbolic alleles that begin before ``start`` are found by their
+        END. The file is opened anew: :meth:`records` and other regions go on undisturbed.
+
+        Raises:
+            InputError: the file has no index, or a line of the region is no VCF record.
+        """
+        try:
+            lines = self._file.fetch(contig, start, end, reopen=True)
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"VCF {self.path} cannot be read at {contig}:[{start}, {end}): {error}; regions need a bgzip file with an "
+                f"index, made with: bgzip {self.path.name} && tabix -p vcf {self.path.name.removesuffix('.gz')}.gz"
+            ) from error
+        ordinal, position = 0, start
+        while True:
+            try:
+                text = str(next(lines))
+            except StopIteration:
+                return
+            except (OSError, ValueError) as error:
+                raise InputError(
+                    f"VCF {self.path}: the line behind {contig}:{position} is no VCF record or the file is damaged: {error}"
+                ) from error
+            record = _record(ordinal, text, len(self.genotyped))
+            yield record
+            ordinal, position = ordinal + 1, record.position
 
     def _seekable(self) -> Path:
         """The path itself, or for plain gzip, which htslib cannot read as VCF, a decompressed copy that goes with us."""
@@ -283,14 +304,28 @@ def _outcomes(vcf: VcfFile, reference: ReferenceGenome, window: int) -> Iterator
         tally.check_build(vcf, reference)
 
 
-def _genotypes(fields: list[str], samples: int) -> tuple[str, ...]:
-    """GT text per sample column."""
+def _record(ordinal: int, text: str, samples: int) -> Record:
+    fields = text.rstrip("\n").split("\t")
     keys = fields[8].split(":") if samples and len(fields) > 8 else []
-    if keys == ["GT"]:
+    return Record(
+        ordinal=ordinal,
+        contig=fields[0],
+        position=int(fields[1]),
+        id=_present(fields[2]),
+        ref=fields[3],
+        alts=() if fields[4] == "." else tuple(fields[4].split(",")),
+        filter=_present(fields[6]),
+        info=fields[7],
+        genotypes=_sample_values(fields, keys, "GT") if "GT" in keys else (".",) * samples,
+        phase_sets=_sample_values(fields, keys, "PS") if "PS" in keys else (),
+    )
+
+
+def _sample_values(fields: list[str], keys: list[str], key: str) -> tuple[str, ...]:
+    """Text under FORMAT ``key`` per sample column."""
+    if keys == [key]:
         return tuple(fields[9:])
-    if "GT" not in keys:
-        return (".",) * samples
-    place = keys.index("GT")
+    place = keys.index(key)
     return tuple((column.split(":", place + 1)[place : place + 1] or ["."])[0] for column in fields[9:])
 
 
