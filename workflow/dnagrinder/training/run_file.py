@@ -141,6 +141,8 @@ def check_corpus(run: Run, corpus: Corpus) -> None:
             problems.append(f"{source.path.name} is not in the corpus")
         elif {key: entry[key] for key in wanted} != wanted:
             problems.append(f"{source.path.name} was built with other copies or held-out parts")
+        elif [(p["name"], p["copies"]) for p in entry["panels"]] != [(p.path.name, p.copies) for p in source.panels]:
+            problems.append(f"{source.path.name} was built with other panels")
     problems += [f"{name} is in the corpus, but not in the run file" for name in built]
     if problems:
         raise ConfigError(f"corpus {corpus.folder} does not belong to the run file; build it again", problems)

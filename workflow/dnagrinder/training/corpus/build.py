@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from dnagrinder.errors import ConfigError, InputError
+from dnagrinder.genome.reference import ReferenceGenome
+from dnagrinder.training.corpus.panels import PanelCounts, haplotype_segments
 from dnagrinder.training.corpus.segments import SEGMENT, SHORTEST, STEP, is_repeat, segments, without_repeats
 from dnagrinder.training.corpus.shards import ShardEntry, write_manifest, write_shards
-from dnagrinder.training.corpus.sources import Source, Stretch, stretches
+from dnagrinder.training.corpus.sources import Panel, Source, Stretch, stretches
 
 
 def build_corpus(
@@ -38,14 +40,21 @@ def build_corpus(
         )
     folder.mkdir(parents=True, exist_ok=True)
     shards: list[ShardEntry] = []
-    counts: list[dict[str, Any]] = []
+    facts: list[dict[str, Any]] = []
     for index, source in enumerate(sources):
-        counter = _Counter(_usable(source, masks, repeats))
-        own = write_shards(_cut(counter), folder, source.path.name, source.copies, f"{index:03d}")
+        counter = _Counter(stretches(source, masks, SHORTEST))
+        own = write_shards(_cut(counter, repeats), folder, source.path.name, source.copies, f"{index:03d}")
         if not own:
             raise InputError(f"corpus: {source.path} has no stretch of {SHORTEST:,} known bases outside what is held out")
         shards += own
-        counts.append(
+        panels = []
+        for number, panel in enumerate(source.panels):
+            found, counts = _panel_shards(source, panel, masks, repeats, folder, f"{index:03d}-panel{number}")
+            shards += found
+            panels.append(
+                {"name": panel.path.name, "copies": panel.copies, **vars(counts), "left_out": dict(counts.left_out)}
+            )
+        facts.append(
             {
                 "name": source.path.name,
                 "copies": source.copies,
@@ -54,12 +63,24 @@ def build_corpus(
                 "soft_mask": source.soft_mask,
                 "bases": counter.bases,
                 "repeat_bases": counter.repeat_bases,
+                "panels": panels,
             }
         )
         if on_source:
             on_source(index + 1, len(sources))
-    write_manifest(folder, shards, {"segment": SEGMENT, "step": STEP, "repeats": repeats, "sources": counts})
+    write_manifest(folder, shards, {"segment": SEGMENT, "step": STEP, "repeats": repeats, "sources": facts})
     return shards
+
+
+def _panel_shards(
+    source: Source, panel: Panel, masks: Path | None, repeats: str, folder: Path, label: str
+) -> tuple[list[ShardEntry], PanelCounts]:
+    counts = PanelCounts()
+    name = f"{source.path.name} {panel.path.name}"
+    with ReferenceGenome.open(source.path) as reference:
+        found = haplotype_segments(source, panel, stretches(source, masks, SHORTEST), reference, counts)
+        kept = (without_repeats(s) for s in found) if repeats == "drop" else found
+        return write_shards((s for s in kept if s.bases.size >= SHORTEST), folder, name, panel.copies, label), counts
 
 
 class _Counter:
@@ -75,11 +96,6 @@ class _Counter:
             yield stretch
 
 
-def _usable(source: Source, masks: Path | None, repeats: str) -> Iterator[Stretch]:
-    for stretch in stretches(source, masks, SHORTEST):
-        yield without_repeats(stretch) if repeats == "drop" else stretch
-
-
-def _cut(usable: Iterable[Stretch]) -> Iterator[Stretch]:
+def _cut(usable: Iterable[Stretch], repeats: str) -> Iterator[Stretch]:
     for stretch in usable:
-        yield from segments(stretch)
+        yield from segments(without_repeats(stretch) if repeats == "drop" else stretch)
