@@ -4,7 +4,7 @@ The corpus is a series of splits and only one is in memory at a time (model-spec
 the merges learned so far, then adds its share of the vocabulary from its own pair counts. Peak memory is one split as
 uint16 plus the pair table (vocabulary squared). Within a split several pairs are merged per pass when they share no
 symbol; such merges commute, so only the choice of the batch, not its order, departs from one-at-a-time BPE
-(``batch_ratio=1`` takes one pair a pass).
+(``batch_ratio=1`` takes one pair a pass). The form without that loss, and with the whole corpus on disk, is ``exact_bpe``.
 
 Merges never cross the end of a sequence nor a letter outside ACGT. Ties: higher count first, then the smaller pair of ids.
 """
@@ -21,6 +21,8 @@ from dnagrinder.model.tokenizer import BASES, SPECIAL_TOKENS, UNK
 
 BREAK = np.uint16(UNK)  # stands between sequences and for every letter outside ACGT
 
+FIRST_MERGE = len(SPECIAL_TOKENS) + len(BASES)  # id of the first merge
+
 Ids = NDArray[np.uint16]
 
 
@@ -36,6 +38,13 @@ class Merge:
 def base_ids(sequence: str) -> Ids:
     """Ids of single bases, (len(sequence),) uint16; any letter outside ACGT becomes BREAK; case is ignored."""
     return _BASE_TABLE[np.frombuffer(sequence.encode("ascii"), dtype=np.uint8)]
+
+
+def merges_wanted(vocabulary: int) -> int:
+    """Number of merges that make a vocabulary. Raises ValueError unless it holds a merge and fits uint16."""
+    if not FIRST_MERGE < vocabulary <= np.iinfo(np.uint16).max:
+        raise ValueError(f"vocabulary must lie between {FIRST_MERGE + 1} and 65535, got {vocabulary}")
+    return vocabulary - FIRST_MERGE
 
 
 def train_bpe(
@@ -56,21 +65,18 @@ def train_bpe(
     Returns:
         The merges in order; ids are 5-8 for A, C, G, T and 9, 10, ... for the merges. Fewer than wanted if no pair repeats.
     """
-    first = len(SPECIAL_TOKENS) + len(BASES)
-    if not first < vocabulary <= np.iinfo(np.uint16).max:
-        raise ValueError(f"vocabulary must lie between {first + 1} and 65535, got {vocabulary}")
+    wanted = merges_wanted(vocabulary)
     merges: list[Merge] = []
-    wanted = vocabulary - first
     for index, split in enumerate(splits):
         quota = wanted * (index + 1) // len(splits)
         ids = _joined(split())
         for batch in _batches(merges):
             ids = apply_merges(ids, batch)
         while len(merges) < quota:
-            pairs = _best_pairs(ids, first + len(merges), batch_ratio, quota - len(merges))
+            pairs = _best_pairs(ids, FIRST_MERGE + len(merges), batch_ratio, quota - len(merges))
             if not pairs:
                 break
-            batch = [Merge(left, right, first + len(merges) + i) for i, (left, right) in enumerate(pairs)]
+            batch = [Merge(left, right, FIRST_MERGE + len(merges) + i) for i, (left, right) in enumerate(pairs)]
             ids = apply_merges(ids, batch)
             merges += batch
             if on_merges:
