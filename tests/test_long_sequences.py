@@ -34,13 +34,19 @@ from pathlib import Path
 from dnagrinder.model.checkpoint import open_checkpoint
 from dnagrinder.model.config import SIZES
 from dnagrinder.model.heads import MaskedLanguageModel
-from dnagrinder.training.corpus import Source, load_corpus
+from dnagrinder.training.batches import BatchMaker
+from dnagrinder.training.corpus.build import build_corpus
+from dnagrinder.training.corpus.shards import Corpus
+from dnagrinder.training.corpus.sources import Source
+from dnagrinder.training.curriculum import Curriculum
 from dnagrinder.training.masking import Masking
-from dnagrinder.training.pretrain import Recipe, Trainer
-corpus = load_corpus([Source(Path({fasta!r}), 1.0, (), 0.1)])
-recipe = Recipe(steps=1, tokens_per_step=17000, lengths=((0.0, 17000),), recompute=True)
-model = MaskedLanguageModel(SIZES["base"])
-trainer = Trainer(model, open_checkpoint("mini").tokenizer, corpus, recipe, Masking(0.15), Path({folder!r}))
+from dnagrinder.training.pretrain import Trainer
+from dnagrinder.training.recipe import Recipe
+folder = Path({folder!r})
+build_corpus([Source(Path({fasta!r}), 1.0, (), 0.1)], folder / "corpus", segment=150_200)
+recipe = Recipe(steps=1, tokens_per_step=17_000, curriculum=Curriculum(max_tokens=17_000), recompute=True)
+batches = BatchMaker(Corpus(folder / "corpus"), open_checkpoint("mini").tokenizer, recipe, Masking(0.15))
+trainer = Trainer(MaskedLanguageModel(SIZES["base"]), batches, recipe, {{}}, folder)
 reports = []
 trainer.run(reports.append)
 result = {{"loss": reports[0].loss, "tokens": reports[0].tokens}}
@@ -104,4 +110,4 @@ def test_a_training_step_at_17000_tokens_through_base(random_genome, tmp_path):
     assert result["tokens"] == 17_000
     assert 7 < result["loss"] < 10  # untrained: about ln(4096) = 8.3
     assert result["peak"] <= 6 * GIB
-    assert Path(tmp_path / "run" / "state.safetensors").is_file()
+    assert Path(tmp_path / "run" / "state-00000001.safetensors").is_file()

@@ -69,19 +69,30 @@ def run_training(arguments: argparse.Namespace) -> Found:
     from dnagrinder.model.checkpoint import open_checkpoint
     from dnagrinder.model.config import SIZES
     from dnagrinder.model.heads import MaskedLanguageModel
-    from dnagrinder.training.corpus import Source, load_corpus
+    from dnagrinder.training.batches import BatchMaker
+    from dnagrinder.training.corpus.build import build_corpus
+    from dnagrinder.training.corpus.shards import Corpus
+    from dnagrinder.training.corpus.sources import Source
+    from dnagrinder.training.curriculum import Curriculum
     from dnagrinder.training.masking import Masking
-    from dnagrinder.training.pretrain import Recipe, StepReport, Trainer
+    from dnagrinder.training.pretrain import StepReport, Trainer
+    from dnagrinder.training.recipe import Recipe
 
     tokens = arguments.training_tokens
     found: Found = {}
     with tempfile.TemporaryDirectory() as name:
         genome = random_genome(Path(name), max(LEAST_BASES, tokens * BASES_A_WANTED_TOKEN))
-        corpus = load_corpus([Source(genome, 1.0, held_out_tail=0.0)])
+        folder = Path(name) / "corpus"
+        build_corpus(
+            [Source(genome, 1.0, held_out_tail=0.0)], folder, segment=max(LEAST_BASES, tokens * BASES_A_WANTED_TOKEN)
+        )
         model = MaskedLanguageModel(replace(SIZES["base"], layers=arguments.layers))
-        recipe = Recipe(steps=1, tokens_per_step=tokens, lengths=((0.0, tokens),), recompute=True)
+        recipe = Recipe(
+            steps=1, tokens_per_step=tokens, curriculum=Curriculum(max_tokens=tokens), micro_tokens=tokens, recompute=True
+        )
         tokenizer = open_checkpoint("mini").tokenizer
-        trainer = Trainer(model, tokenizer, corpus, recipe, Masking(), Path(name) / "state")
+        batches = BatchMaker(Corpus(folder), tokenizer, recipe, Masking())
+        trainer = Trainer(model, batches, recipe, {}, Path(name) / "state")
         wall, cpu = time.perf_counter(), time.process_time()
 
         def on_step(report: StepReport) -> None:

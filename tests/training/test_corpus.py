@@ -11,7 +11,7 @@ import pytest
 from dnagrinder.errors import ConfigError, InputError
 from dnagrinder.model.tokenizer import reverse_complement
 from dnagrinder.training.corpus.build import build_corpus
-from dnagrinder.training.corpus.segments import SEGMENT, SHORTEST, STEP, segment_bounds, segments, without_repeats
+from dnagrinder.training.corpus.segments import OVERLAP, SEGMENT, SHORTEST, segment_bounds, segments, without_repeats
 from dnagrinder.training.corpus.shards import MANIFEST, Corpus
 from dnagrinder.training.corpus.sources import Panel, Source, Stretch, known_bases, parse_interval, parse_sources, stretches
 from dnagrinder.training.corpus.splits import tokenizer_splits
@@ -55,11 +55,18 @@ def test_segments_cover_every_base_that_may_be_trained_on(source):
 @pytest.mark.parametrize("length", [1, 999, 1000, 12_199, 12_200, 12_201, 13_199, 13_200, 24_200, 24_201, 100_003])
 def test_segments_overlap_by_two_hundred_bases_and_leave_no_long_rest(length):
     bounds = segment_bounds(length)
-    assert all(start % STEP == 0 and end - start <= SEGMENT for start, end in bounds)
+    assert all(start % (SEGMENT - OVERLAP) == 0 and end - start <= SEGMENT for start, end in bounds)
     assert all(end - start == SEGMENT for start, end in bounds[:-1])
     uncovered = length - (bounds[-1][1] if bounds else 0)
     assert uncovered < SHORTEST
     assert not bounds or bounds[-1][1] - bounds[-1][0] >= SHORTEST
+
+
+def test_longer_segments_may_be_asked_for(source, tmp_path):
+    build_corpus([source], tmp_path, segment=40_200)
+    corpus = Corpus(tmp_path)
+    assert corpus.step == 40_000
+    assert corpus.segment(0).size == 40_200
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ import torch
 from dnagrinder.errors import CheckpointError, ConfigError
 from dnagrinder.model.config import EncoderConfig
 from dnagrinder.model.heads import MaskedLanguageModel
-from dnagrinder.training.batches import BatchMaker
+from dnagrinder.model.tokenizer import CLS, PAD
+from dnagrinder.training.batches import FILL, BatchMaker
 from dnagrinder.training.curriculum import Curriculum
 from dnagrinder.training.masking import IGNORED, Masking
 from dnagrinder.training.pretrain import Trainer, masked_token_loss
@@ -112,15 +113,26 @@ def test_every_process_gets_its_share_and_as_many_batches(corpus, tokenizer):
     alone = BatchMaker(corpus, tokenizer, recipe, MASKING).step(1)
     shares = [BatchMaker(corpus, tokenizer, recipe, MASKING, rank=rank, world=3).step(1) for rank in range(3)]
     assert len({len(share) for share in shares}) == 1
-    together = torch.cat([batch.input_ids for share in shares for batch in share])
-    assert torch.equal(together, torch.cat([batch.input_ids for batch in alone]))
-    assert sum(batch.cu_seqlens.numel() - 1 for share in shares for batch in share) == 7
+    together = torch.cat([batch.input_ids[: batch.tokens] for share in shares for batch in share])
+    assert torch.equal(together, torch.cat([batch.input_ids[: batch.tokens] for batch in alone]))
+
+
+def test_what_fills_up_a_batch_asks_for_nothing_and_changes_nothing(make, corpus, tokenizer, tmp_path):
+    recipe = replace(RECIPE, tokens_per_step=64 * 9, curriculum=Curriculum(max_tokens=64))
+    (batch,) = BatchMaker(corpus, tokenizer, recipe, MASKING).step(0)
+    assert batch.input_ids.numel() == 3 * FILL > batch.tokens
+    assert (batch.input_ids[batch.tokens :] == PAD).all()
+    assert not batch.weights[batch.tokens :].any()
+    model = make(tmp_path / "run").model
+    filled = model(batch.input_ids, batch.cu_seqlens, batch.max_seqlen)
+    bare = model(batch.input_ids[: batch.tokens], batch.cu_seqlens[:-1], batch.max_seqlen)
+    torch.testing.assert_close(filled[: batch.tokens], bare)
 
 
 def test_a_process_without_sequences_computes_an_empty_batch(make, corpus, tokenizer, tmp_path):
     shares = [BatchMaker(corpus, tokenizer, RECIPE, MASKING, rank=rank, world=16).step(7) for rank in range(16)]
     (empty,) = next(share for share in shares if not share[0].weights.any())
-    assert empty.input_ids.numel() == 2
+    assert (empty.tokens, empty.input_ids.numel()) == (0, FILL)
     trainer = make(tmp_path / "run")
     hidden = trainer.model(empty.input_ids, empty.cu_seqlens, empty.max_seqlen)
     loss, hits = masked_token_loss(trainer.model, hidden, empty.labels, empty.weights)
@@ -134,7 +146,7 @@ def test_both_strands_are_read_where_told(corpus, tokenizer):
         recipe = replace(RECIPE, reverse_complement=reverse, tokens_per_step=64 * 32)
         maker = BatchMaker(corpus, tokenizer, recipe, Masking(0.0))
         (batch,) = maker.step(0)
-        bounds = batch.cu_seqlens.tolist()
+        bounds = [start for start in batch.cu_seqlens.tolist() if start <= batch.tokens]
         return [tokenizer.decode(batch.input_ids[a:b].numpy()) for a, b in pairwise(bounds)]
 
     segments = [corpus.segment(number).tobytes().decode() for number in range(len(corpus))]
@@ -157,7 +169,7 @@ def test_rates_follow_the_schedule():
 def test_a_step_holds_as_many_sequences_as_fit(corpus, tokenizer):
     assert [RECIPE.sequences_at(step) for step in (0, 3, 4, 7)] == [8, 8, 4, 4]
     maker = BatchMaker(corpus, tokenizer, RECIPE, MASKING)
-    assert [sum(b.cu_seqlens.numel() - 1 for b in maker.step(step)) for step in (0, 7)] == [8, 4]
+    assert [sum(int((b.input_ids == CLS).sum()) for b in maker.step(step)) for step in (0, 7)] == [8, 4]
     assert maker.epochs_at(8) == pytest.approx(48 / len(corpus))
 
 

@@ -34,20 +34,28 @@ def track(label: str, unit: str) -> Iterator[Callable[..., None]]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(unit), TimeRemainingColumn(), note)
     with Progress(*columns, console=console) as bar:
         task = bar.add_task(label, total=None, note="")
-        yield lambda done, total, note="": bar.update(task, completed=done, total=total, note=note)
+
+        def report(done: int, total: int, note: str = "") -> None:
+            if bar.tasks[task].total is None:
+                bar.reset(task, total=total, completed=done - 1, note=note)
+            bar.update(task, completed=done, note=note)
+
+        yield report
 
 
 def _log_lines(label: str, unit: str) -> Callable[..., None]:
     started = time.monotonic()
     last = started
+    first: int | None = None  # done before this process began: a run that goes on where another was stopped
 
     def report(done: int, total: int, note: str = "") -> None:
-        nonlocal last
+        nonlocal first, last
+        first = done - 1 if first is None else first
         now = time.monotonic()
         if done < total and now - last < LOG_INTERVAL:
             return
         last = now
-        rate = done / (now - started) if now > started else 0.0
+        rate = (done - first) / (now - started) if now > started else 0.0
         left = f", {(total - done) / rate:,.0f} s left" if rate and done < total else ""
         print(
             f"{label}: {done:,} of {total:,} {unit}, {rate:,.1f} {unit}/s{left}{note and f', {note}'}",

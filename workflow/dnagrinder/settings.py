@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import yaml
 from jsonschema import Draft202012Validator
@@ -24,6 +24,9 @@ from dnagrinder.samplesheet import Callset, Sample, assign_callsets, read_rows, 
 PACKAGE = Path(__file__).resolve().parent
 SCHEMAS = PACKAGE.parent / "schemas"
 CHECKPOINTS = PACKAGE / "checkpoints"
+if TYPE_CHECKING:
+    from dnagrinder.training.run_file import Run
+
 PATH_KEYS = ("samples", "reference", "checkpoint", "regions", "results_dir", "store")
 CHECKPOINT_FILES = ("model.safetensors", "card.json", "tokenizer.json")
 
@@ -61,6 +64,22 @@ class ReportSettings:
 
 
 @dataclass(frozen=True)
+class PretrainingSettings:
+    """A training of the user's own; ``run`` is the content of ``run_file``, whose paths start from ``data``."""
+
+    run_file: str
+    data: str
+    processes: int
+    sharded: bool
+    run: Run
+
+    def masked_sources(self) -> dict[str, str]:
+        """FASTA paths by name of the sources whose repeats WindowMasker has to find."""
+        sources = {source.path.name: str(source.path) for source in self.run.sources if source.soft_mask == "windowmasker"}
+        return {} if self.run.repeats == "keep" else sources
+
+
+@dataclass(frozen=True)
 class Settings:
     """One run, checked. Paths are as the user wrote them, relative to the folder in which the workflow runs."""
 
@@ -73,6 +92,7 @@ class Settings:
     store: str | None
     scoring: ScoringSettings
     report: ReportSettings
+    pretraining: PretrainingSettings | None
 
     def sample(self, name: str) -> Sample:
         """The sample of that name; KeyError where there is none."""
@@ -170,8 +190,9 @@ def load_settings(config: Mapping[str, Any], base: Path, schemas: Path = SCHEMAS
         # headers are looked at only once every row is sound
         raise ConfigError(f"{len(problems)} problem(s) in the settings", problems)
     samples, callsets, problems = assign_callsets(rows, base, look=look)
+    pretraining = _pretraining(filled["pretraining"], base, problems)
     if problems:
-        raise ConfigError(f"{len(problems)} problem(s) in the sample sheet", problems)
+        raise ConfigError(f"{len(problems)} problem(s) in what the settings name", problems)
     given = filled["reference"]
     remote = given if isinstance(given, dict) else {"url": given, "sha256": None}
     return Settings(
@@ -184,7 +205,22 @@ def load_settings(config: Mapping[str, Any], base: Path, schemas: Path = SCHEMAS
         store=filled["store"],
         scoring=ScoringSettings(**filled["scoring"]),
         report=ReportSettings(**filled["report"]),
+        pretraining=pretraining,
     )
+
+
+def _pretraining(values: dict[str, Any] | None, base: Path, problems: list[str]) -> PretrainingSettings | None:
+    """The section with its run file read; what is wrong with that goes into ``problems``."""
+    if values is None:
+        return None
+    from dnagrinder.training.run_file import read_run_file  # the training room: needless for a run that trains nothing
+
+    try:
+        run = read_run_file(base / values["run_file"], Path(values["data"]))
+    except ConfigError as error:
+        problems += [f"config: pretraining: {problem}" for problem in error.problems or [str(error)]]
+        return None
+    return PretrainingSettings(**values, run=run)
 
 
 def _read_schema(path: Path) -> dict[str, Any]:

@@ -51,7 +51,9 @@ def build_corpus(
 
     run = read_run_file(run_file, data)
     with track("build-corpus", "sources") as progress:
-        shards = build.build_corpus(run.sources, out, repeats=run.repeats, masks=masks, on_source=progress)
+        shards = build.build_corpus(
+            run.sources, out, segment=run.segment, repeats=run.repeats, masks=masks, on_source=progress
+        )
     segments, bases = sum(shard.segments for shard in shards), sum(shard.bases for shard in shards)
     print(f"{segments:,} segments, {bases:,} bases in {len(shards)} shards written to {out}")
 

@@ -10,19 +10,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dnagrinder.model.tokenizer import CLS, SEP, DnaTokenizer, reverse_complement
-from dnagrinder.training.corpus.segments import STEP
+from dnagrinder.model.tokenizer import PAD, DnaTokenizer, reverse_complement
 from dnagrinder.training.corpus.shards import Corpus
 from dnagrinder.training.curriculum import VisitOrder
 from dnagrinder.training.masking import IGNORED, Example, Masking, mask_sequence
 from dnagrinder.training.recipe import Recipe
 
+FILL = 256  # tokens; a product of every new shape is compiled and kept by oneDNN, so few shapes are to occur
 BASES_PER_TOKEN = 8  # drawn per wanted token; more than any stretch of DNA gives, the rest is cut off
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Packed sequences.
+    """Packed sequences; a last one of [PAD] may fill them up.
 
     Attributes:
         input_ids: (tokens,) int64.
@@ -30,6 +30,7 @@ class Batch:
         weights: (tokens,) float32.
         cu_seqlens: (sequences + 1,) int64, first token of each sequence, then ``tokens``.
         max_seqlen: tokens of the longest sequence.
+        tokens: without those that fill up.
     """
 
     input_ids: Tensor
@@ -37,6 +38,7 @@ class Batch:
     weights: Tensor
     cu_seqlens: Tensor
     max_seqlen: int
+    tokens: int
 
 
 class BatchMaker:
@@ -82,7 +84,7 @@ class BatchMaker:
     def _example(self, visit: int, length: int) -> Example:
         generator = np.random.default_rng([self._recipe.seed, visit])
         bases = self._corpus.segment(self._order.segment(visit))
-        wanted = min(STEP, length * BASES_PER_TOKEN, bases.size)
+        wanted = min(self._corpus.step, length * BASES_PER_TOKEN, bases.size)
         offset = int(generator.integers(0, bases.size - wanted + 1))
         text = bases[offset : offset + wanted].tobytes().decode("ascii")
         if self._recipe.reverse_complement and generator.random() < 0.5:
@@ -96,8 +98,12 @@ def _cuts(first: int, after: int, parts: int) -> list[int]:
 
 
 def _pack(examples: list[Example]) -> Batch:
-    """The sequences end to end; where there are none, an empty sequence that asks for nothing."""
-    examples = examples or [EMPTY]
+    """The sequences end to end, filled up to a multiple of FILL tokens by one that asks for nothing."""
+    tokens = sum(example.input_ids.size for example in examples)
+    spare = -tokens % FILL if tokens else FILL
+    if spare:
+        filler = Example(np.full(spare, PAD), np.full(spare, IGNORED), np.zeros(spare, dtype=np.float32))
+        examples = [*examples, filler]
     sizes = [example.input_ids.size for example in examples]
     return Batch(
         torch.from_numpy(np.concatenate([example.input_ids for example in examples])),
@@ -105,7 +111,5 @@ def _pack(examples: list[Example]) -> Batch:
         torch.from_numpy(np.concatenate([example.weights for example in examples])),
         torch.from_numpy(np.concatenate([[0], np.cumsum(sizes)])),
         max(sizes),
+        tokens,
     )
-
-
-EMPTY = Example(np.array([CLS, SEP]), np.full(2, IGNORED), np.zeros(2, dtype=np.float32))

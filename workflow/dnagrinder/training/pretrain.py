@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +101,7 @@ class Trainer:
         started = time.perf_counter()
         weight = self.world.total(sum(float(batch.weights.double().sum()) for batch in batches))
         targets = self.world.total(sum(int((batch.labels != IGNORED).sum()) for batch in batches))
-        tokens = self.world.total(sum(batch.input_ids.numel() for batch in batches))
+        tokens = self.world.total(sum(batch.tokens for batch in batches))
         loss, hits = 0.0, 0.0
         for batch in _on_device(batches, self.world.device):
             hidden = self.model(batch.input_ids, batch.cu_seqlens, batch.max_seqlen)
@@ -190,10 +190,8 @@ def masked_token_loss(model: MaskedLanguageModel, hidden: Tensor, labels: Tensor
 
 def _on_device(batches: list[Batch], device: torch.device) -> Iterator[Batch]:
     for batch in batches:
-        yield Batch(
-            batch.input_ids.to(device, non_blocking=True),
-            batch.labels.to(device, non_blocking=True),
-            batch.weights.to(device, non_blocking=True),
-            batch.cu_seqlens.to(device, non_blocking=True),
-            batch.max_seqlen,
-        )
+        moved = {
+            name: getattr(batch, name).to(device, non_blocking=True)
+            for name in ("input_ids", "labels", "weights", "cu_seqlens")
+        }
+        yield replace(batch, **moved)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,6 +11,7 @@ import yaml
 
 from dnagrinder.errors import ConfigError, DnaGrinderError
 from dnagrinder.model.config import SIZES, EncoderConfig
+from dnagrinder.training.corpus.segments import SEGMENT
 from dnagrinder.training.corpus.shards import Corpus
 from dnagrinder.training.corpus.sources import Source, parse_interval, parse_sources
 from dnagrinder.training.curriculum import Curriculum
@@ -68,6 +70,7 @@ class Run:
     name: str
     description: str
     sources: tuple[Source, ...]
+    segment: int
     repeats: str
     tokenizer: TokenizerRecipe
     architecture: EncoderConfig
@@ -116,6 +119,7 @@ def read_run_file(path: Path, data: Path | None = None) -> Run:
         name=str(document["name"]),
         description=" ".join(str(document["description"]).split()),
         sources=tuple(sources),
+        segment=document["corpus"].get("segment", SEGMENT),
         repeats=repeats,
         tokenizer=tokenizer,
         architecture=config,
@@ -131,19 +135,25 @@ def check_corpus(run: Run, corpus: Corpus) -> None:
     """Raise ConfigError where a corpus was not built from this run file's sources, held-out parts and repeat handling."""
     found = corpus.description
     problems = []
-    if found["repeats"] != run.repeats:
-        problems.append(f"repeats: the run file says {run.repeats}, the corpus {found['repeats']}")
-    built = {entry["name"]: entry for entry in found["sources"]}
-    for source in run.sources:
-        entry = built.pop(source.path.name, None)
+    for key, value in (("repeats", run.repeats), ("segment", run.segment)):
+        if found[key] != value:
+            problems.append(f"{key}: the run file says {value}, the corpus {found[key]}")
+    unused = {source.path.name for source in run.sources}
+    for entry in found["sources"]:
+        name = entry["name"]
+        source = next((source for source in run.sources if fnmatchcase(name, source.path.name)), None)
+        if source is None:
+            problems.append(f"{name} is in the corpus, but not in the run file")
+            continue
+        unused.discard(source.path.name)
         wanted = {"copies": source.copies, "held_out": list(source.held_out), "held_out_tail": source.held_out_tail}
-        if entry is None:
-            problems.append(f"{source.path.name} is not in the corpus")
-        elif {key: entry[key] for key in wanted} != wanted:
-            problems.append(f"{source.path.name} was built with other copies or held-out parts")
-        elif [(p["name"], p["copies"]) for p in entry["panels"]] != [(p.path.name, p.copies) for p in source.panels]:
-            problems.append(f"{source.path.name} was built with other panels")
-    problems += [f"{name} is in the corpus, but not in the run file" for name in built]
+        if {key: entry[key] for key in wanted} != wanted:
+            problems.append(f"{name} was built with other copies or held-out parts")
+        if [(panel["name"], panel["copies"]) for panel in entry["panels"]] != [
+            (panel.path.name, panel.copies) for panel in source.panels
+        ]:
+            problems.append(f"{name} was built with other panels")
+    problems += [f"{name} is not in the corpus" for name in sorted(unused)]
     if problems:
         raise ConfigError(f"corpus {corpus.folder} does not belong to the run file; build it again", problems)
 

@@ -9,7 +9,7 @@ from typing import Any
 from dnagrinder.errors import ConfigError, InputError
 from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.training.corpus.panels import PanelCounts, haplotype_segments
-from dnagrinder.training.corpus.segments import SEGMENT, SHORTEST, STEP, is_repeat, segments, without_repeats
+from dnagrinder.training.corpus.segments import SEGMENT, SHORTEST, is_repeat, segments, without_repeats
 from dnagrinder.training.corpus.shards import ShardEntry, write_manifest, write_shards
 from dnagrinder.training.corpus.sources import Panel, Source, Stretch, stretches
 
@@ -18,6 +18,7 @@ def build_corpus(
     sources: Sequence[Source],
     folder: Path,
     *,
+    segment: int = SEGMENT,
     repeats: str = "keep",
     masks: Path | None = None,
     on_source: Callable[[int, int], None] | None = None,
@@ -25,6 +26,7 @@ def build_corpus(
     """Cut every source into segments and write them as shards with their manifest.
 
     Args:
+        segment: bases of a segment; longer ones are for training on longer sequences than the paper's.
         repeats: "drop" leaves lower-case bases out; "keep" and "downweight" write them as they are.
         masks: folder of repeat intervals for sources whose soft mask is "windowmasker"; needed unless ``repeats`` is "keep".
         on_source: called after each source with (sources done, sources).
@@ -43,13 +45,13 @@ def build_corpus(
     facts: list[dict[str, Any]] = []
     for index, source in enumerate(sources):
         counter = _Counter(stretches(source, masks, SHORTEST))
-        own = write_shards(_cut(counter, repeats), folder, source.path.name, source.copies, f"{index:03d}")
+        own = write_shards(_cut(counter, segment, repeats), folder, source.path.name, source.copies, f"{index:03d}")
         if not own:
             raise InputError(f"corpus: {source.path} has no stretch of {SHORTEST:,} known bases outside what is held out")
         shards += own
         panels = []
         for number, panel in enumerate(source.panels):
-            found, counts = _panel_shards(source, panel, masks, repeats, folder, f"{index:03d}-panel{number}")
+            found, counts = _panel_shards(source, panel, segment, masks, repeats, folder, f"{index:03d}-panel{number}")
             shards += found
             panels.append(
                 {"name": panel.path.name, "copies": panel.copies, **vars(counts), "left_out": dict(counts.left_out)}
@@ -68,17 +70,17 @@ def build_corpus(
         )
         if on_source:
             on_source(index + 1, len(sources))
-    write_manifest(folder, shards, {"segment": SEGMENT, "step": STEP, "repeats": repeats, "sources": facts})
+    write_manifest(folder, shards, {"segment": segment, "repeats": repeats, "sources": facts})
     return shards
 
 
 def _panel_shards(
-    source: Source, panel: Panel, masks: Path | None, repeats: str, folder: Path, label: str
+    source: Source, panel: Panel, segment: int, masks: Path | None, repeats: str, folder: Path, label: str
 ) -> tuple[list[ShardEntry], PanelCounts]:
     counts = PanelCounts()
     name = f"{source.path.name} {panel.path.name}"
     with ReferenceGenome.open(source.path) as reference:
-        found = haplotype_segments(source, panel, stretches(source, masks, SHORTEST), reference, counts)
+        found = haplotype_segments(source, panel, stretches(source, masks, SHORTEST), segment, reference, counts)
         kept = (without_repeats(s) for s in found) if repeats == "drop" else found
         return write_shards((s for s in kept if s.bases.size >= SHORTEST), folder, name, panel.copies, label), counts
 
@@ -96,6 +98,6 @@ class _Counter:
             yield stretch
 
 
-def _cut(usable: Iterable[Stretch], repeats: str) -> Iterator[Stretch]:
+def _cut(usable: Iterable[Stretch], segment: int, repeats: str) -> Iterator[Stretch]:
     for stretch in usable:
-        yield from segments(without_repeats(stretch) if repeats == "drop" else stretch)
+        yield from segments(without_repeats(stretch) if repeats == "drop" else stretch, segment)

@@ -20,7 +20,7 @@ from dnagrinder.genome.vcf import VcfFile
 from dnagrinder.training.corpus.segments import segment_bounds, segments
 from dnagrinder.training.corpus.sources import Panel, Source, Stretch, known_bases
 
-REGION_SEGMENTS = 80  # segments whose genotypes are read at once, about 1 Mb
+REGION = 1_000_000  # bases whose genotypes are read at once
 
 
 @dataclass
@@ -33,7 +33,7 @@ class PanelCounts:
 
 
 def haplotype_segments(
-    source: Source, panel: Panel, usable: Iterable[Stretch], reference: ReferenceGenome, counts: PanelCounts
+    source: Source, panel: Panel, usable: Iterable[Stretch], segment: int, reference: ReferenceGenome, counts: PanelCounts
 ) -> Iterator[Stretch]:
     """The distinct haplotypes of every segment of ``usable``; ``counts`` is filled on the way.
 
@@ -52,9 +52,10 @@ def haplotype_segments(
                 continue
             if stretch.contig not in held_out:
                 held_out = {stretch.contig: source.is_held_out(stretch.contig, reference.length(stretch.contig))}
-            bounds = segment_bounds(stretch.bases.size)
-            for first in range(0, len(bounds), REGION_SEGMENTS):
-                part = bounds[first : first + REGION_SEGMENTS]
+            bounds = segment_bounds(stretch.bases.size, segment)
+            together = max(1, REGION // segment)
+            for first in range(0, len(bounds), together):
+                part = bounds[first : first + together]
                 span = (stretch.start + part[0][0], stretch.start + part[-1][1])
                 region = read_region(vcf, reference, stretch.contig, *span)
                 for start, end in part:
@@ -66,7 +67,7 @@ def haplotype_segments(
                     text = stretch.bases[start:end].tobytes().decode("ascii")
                     for haplotype in chosen:
                         changed = apply_edits(text, stretch.start + start, haplotype.edits).bases
-                        yield from segments(Stretch(stretch.contig, stretch.start + start, known_bases(changed)))
+                        yield from segments(Stretch(stretch.contig, stretch.start + start, known_bases(changed)), segment)
 
 
 def _wanted(haplotype: Haplotype, held_out: NDArray[np.bool_], counts: PanelCounts) -> bool:

@@ -9,24 +9,24 @@ from numpy.typing import NDArray
 
 from dnagrinder.training.corpus.sources import Stretch
 
-SEGMENT = 12_200  # bases
-STEP = 12_000  # bases from one segment to the next; a visit keeps up to STEP bases from a random offset in the rest
+SEGMENT = 12_200  # bases; the paper's
+OVERLAP = 200  # bases shared with the next segment; a visit begins at a random offset in them
 SHORTEST = 1_000  # bases; what is left over at the end of a stretch is a segment of its own from this length on
 
 
-def segment_bounds(length: int) -> list[tuple[int, int]]:
-    """[start, end) of the segments of a stretch; all are SEGMENT long but the last, and none is shorter than SHORTEST."""
+def segment_bounds(length: int, segment: int = SEGMENT) -> list[tuple[int, int]]:
+    """[start, end) of the segments of a stretch; all but the last are ``segment`` long, none is shorter than SHORTEST."""
     bounds = []
-    for start in range(0, max(1, length - (SEGMENT - STEP)), STEP):
-        end = min(start + SEGMENT, length)
+    for start in range(0, max(1, length - OVERLAP), segment - OVERLAP):
+        end = min(start + segment, length)
         if end - start >= SHORTEST:
             bounds.append((start, end))
     return bounds
 
 
-def segments(stretch: Stretch) -> Iterator[Stretch]:
+def segments(stretch: Stretch, segment: int = SEGMENT) -> Iterator[Stretch]:
     """The segments of a stretch."""
-    for start, end in segment_bounds(stretch.bases.size):
+    for start, end in segment_bounds(stretch.bases.size, segment):
         yield Stretch(stretch.contig, stretch.start + start, stretch.bases[start:end])
 
 

@@ -22,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from dnagrinder.errors import InputError
+from dnagrinder.training.corpus.segments import OVERLAP
 from dnagrinder.training.corpus.sources import Stretch
 
 MANIFEST = "corpus.json"
@@ -117,6 +118,11 @@ class Corpus:
 
     def __len__(self) -> int:
         return int(self.first[-1])
+
+    @property
+    def step(self) -> int:
+        """Bases from one segment to the next, which a visit reads at most."""
+        return int(self.description["segment"]) - OVERLAP
 
     @property
     def bases(self) -> int:

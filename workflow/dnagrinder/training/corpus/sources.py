@@ -2,6 +2,7 @@
 
 Coordinates are 0-based half-open. The ``corpus`` part of a run file:
 
+    segment: 12200                       # bases of a segment
     repeats: keep                        # keep | downweight | drop, by the soft mask
     held_out_tail: 0.1                   # last share of every contig, never trained on
     sources:
@@ -27,6 +28,7 @@ from dnagrinder.errors import ConfigError, DnaGrinderError, InputError
 
 REPEATS = ("keep", "downweight", "drop")
 SOFT_MASKS = ("own", "windowmasker")
+SHORTEST_SEGMENT = 2_000  # bases
 LONGEST_N_RUN = 10  # unknown bases that a stretch may hold in a row; longer runs end it
 
 
@@ -54,7 +56,7 @@ class Source:
     """One FASTA of the corpus.
 
     Attributes:
-        path: FASTA file, indexed.
+        path: FASTA file, indexed; in a run file the name may be a pattern (``species/*.fa.gz``) for many like sources.
         copies: visits of every segment in an epoch; 0.25 visits a quarter of them, another quarter each epoch.
         held_out: contigs, or intervals "contig:start-end" (0-based half-open), never trained on.
         held_out_tail: share at the end of every contig, never trained on.
@@ -157,9 +159,14 @@ def parse_sources(document: Any, data: Path | None) -> tuple[list[Source], list[
     """(sources, problems) of a run file's ``corpus`` mapping; paths are relative to ``data``, where the files must exist."""
     if not isinstance(document, dict) or not isinstance(document.get("sources"), list):
         return [], ["corpus: expected a mapping with a list called sources"]
-    problems = [f"corpus: unknown key {key}" for key in sorted(set(document) - {"held_out_tail", "repeats", "sources"})]
+    problems = [
+        f"corpus: unknown key {key}" for key in sorted(set(document) - {"held_out_tail", "repeats", "segment", "sources"})
+    ]
     if document.get("repeats", "keep") not in REPEATS:
         problems.append(f"corpus: repeats is one of {', '.join(REPEATS)}, found {document['repeats']!r}")
+    segment = document.get("segment", 12_200)
+    if not isinstance(segment, int) or segment < SHORTEST_SEGMENT:
+        problems.append(f"corpus: segment is a number of bases, at least {SHORTEST_SEGMENT:,}, found {segment!r}")
     allowed = {f.name for f in fields(Source)} - {"held_out_tail"}
     sources: list[Source] = []
     for index, entry in enumerate(document["sources"], start=1):
@@ -168,16 +175,17 @@ def parse_sources(document: Any, data: Path | None) -> tuple[list[Source], list[
             problems.append(f"{where}: expected the keys {', '.join(sorted(allowed))}, found {entry!r}")
             continue
         try:
-            sources.append(
+            sources += [
                 Source(
-                    path=_file(data, entry["path"], "FASTA"),
+                    path=path,
                     copies=float(entry.get("copies", 1.0)),
                     held_out=tuple(str(text) for text in entry.get("held_out", ())),
                     held_out_tail=float(document.get("held_out_tail", 0.1)),
                     soft_mask=entry.get("soft_mask", "own"),
                     panels=tuple(_panel(panel, data) for panel in entry.get("panels", ())),
                 )
-            )
+                for path in _files(data, str(entry["path"]), "FASTA")
+            ]
         except (DnaGrinderError, TypeError, ValueError) as error:
             problems.append(f"{where}: {error}")
     names = [source.path.name for source in sources]
@@ -189,13 +197,22 @@ def _panel(entry: Any, data: Path | None) -> Panel:
     if not isinstance(entry, dict) or "path" not in entry or set(entry) - {"path", "samples", "copies"}:
         raise ConfigError(f"a panel has the keys path, samples and copies, found {entry!r}")
     samples = tuple(str(name) for name in entry.get("samples", ()))
-    return Panel(_file(data, entry["path"], "VCF"), samples, float(entry.get("copies", 1.0)))
+    (path,) = _files(data, str(entry["path"]), "VCF")
+    return Panel(path, samples, float(entry.get("copies", 1.0)))
 
 
-def _file(data: Path | None, name: str, kind: str) -> Path:
-    if data is not None and not (data / name).is_file():
+def _files(data: Path | None, name: str, kind: str) -> list[Path]:
+    """The file of that name, or those that match it; where no data folder is given, the name as it stands."""
+    if data is None:
+        return [Path(name)]
+    if kind == "FASTA" and set(name) & set("*?["):
+        found = sorted(path for path in data.glob(name) if path.is_file())
+        if not found:
+            raise ConfigError(f"no {kind} matches {data / name}")
+        return found
+    if not (data / name).is_file():
         raise ConfigError(f"{kind} {data / name} is missing")
-    return (data or Path()) / name
+    return [data / name]
 
 
 def _open_fasta(path: Path) -> pysam.FastaFile:

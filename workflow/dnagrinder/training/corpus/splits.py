@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from dnagrinder.training.corpus.segments import STEP
 from dnagrinder.training.corpus.shards import Corpus
 from dnagrinder.training.curriculum import VisitOrder
 
@@ -24,4 +23,5 @@ def tokenizer_splits(corpus: Corpus, *, splits: int, bases: int, seed: int) -> l
 def _texts(folder: Path, numbers: list[int]) -> Iterator[str]:
     corpus = Corpus(folder)
     for number in numbers:
-        yield corpus.segment(number)[:STEP].tobytes().decode("ascii").upper()  # without the overlap with the next segment
+        own = corpus.segment(number)[: corpus.step]  # without the overlap with the next segment
+        yield own.tobytes().decode("ascii").upper()
