@@ -53,7 +53,11 @@ def run_document() -> dict:
         "architecture": "mini",
         "recipe": {"steps": 4, "tokens_per_step": 128, "lengths": [[0.0, 32], [0.5, 64]], "warmup_steps": 2},
         "masking": {"natural_rate": 0.15, "span_spacing": 30},
-        "evaluation": {"fasta": "human/genome.fa", "intervals": ["1:108000-112000"], "bases": 20},
+        "evaluation": {
+            "tracks": [{"name": "toy", "fasta": "human/genome.fa", "intervals": ["1:108000-112000"]}],
+            "lengths": [64, 128, 1024],
+            "reference_length": 128,
+        },
         "limits": ["a toy"],
     }
 

@@ -1,4 +1,4 @@
-"""Markov baselines by hand, and an evaluation from run file to card."""
+"""A run file checked as a whole, and followed from the tokenizer to an evaluated checkpoint."""
 
 import json
 
@@ -9,43 +9,8 @@ from typer.testing import CliRunner
 
 from dnagrinder.cli import app
 from dnagrinder.errors import ConfigError
-from dnagrinder.training.markov import CODE, MarkovModel
+from dnagrinder.evaluation import baselines
 from dnagrinder.training.run_file import read_run_file
-
-
-def ascii_bases(text):
-    return np.frombuffer(text.encode(), dtype=np.uint8)
-
-
-def test_order_zero_counts_both_strands():
-    model = MarkovModel([ascii_bases("AAAC")], 0, strength=0.0)
-    assert model.probabilities(np.zeros((1, 0), dtype=np.uint8))[0].tolist() == [3 / 8, 1 / 8, 1 / 8, 3 / 8]
-
-
-def test_order_one_interpolates_with_order_zero():
-    model = MarkovModel([ascii_bases("ACAC")], 1, strength=1.0)
-    # forward AC CA AC, reverse GT TG GT: after A always C, seen twice
-    zero = (np.array([1, 2, 1, 2]) + 0.25) / 7
-    expected = (np.array([0, 2, 0, 0]) + zero) / 3
-    found = model.probabilities(np.array([[CODE[ord("A")]]]))[0]
-    np.testing.assert_allclose(found, expected)
-
-
-def test_a_deterministic_sequence_is_predicted():
-    model = MarkovModel([ascii_bases("ACCTTA" * 500)], 4, strength=1.0)
-    context = CODE[ascii_bases("ACCT")][None, :]
-    assert model.probabilities(context)[0].argmax() == "ACGT".index("T")
-    assert model.probabilities(context)[0].max() > 0.99
-
-
-def test_unknown_bases_are_not_counted():
-    model = MarkovModel([ascii_bases("ANNNC")], 1, strength=1.0)
-    np.testing.assert_allclose(model.probabilities(np.array([[0]])), [[0.25] * 4])
-
-
-def test_order_beyond_memory_is_refused():
-    with pytest.raises(ValueError, match="between 0 and 12"):
-        MarkovModel([], 13)
 
 
 def test_all_problems_of_a_run_file_are_told_at_once(tmp_path, data, run_document):
@@ -53,16 +18,25 @@ def test_all_problems_of_a_run_file_are_told_at_once(tmp_path, data, run_documen
     run_document["recipe"]["stepz"] = 1
     run_document["masking"]["natural_rate"] = 2
     run_document["architecture"] = "giant"
+    run_document["evaluation"]["tracks"][0]["colour"] = "blue"
     run_document["colour"] = "red"
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump(run_document))
     with pytest.raises(ConfigError) as caught:
         read_run_file(path, data)
-    for fragment in ("absent.fa is missing", "stepz", "natural_rate", "'giant'", "unknown key colour"):
+    for fragment in (
+        "absent.fa is missing",
+        "stepz",
+        "natural_rate",
+        "'giant'",
+        "unknown key colour",
+        "unknown key(s) colour",
+    ):
         assert fragment in str(caught.value)
 
 
-def test_from_run_file_to_an_evaluated_checkpoint(tmp_path, data, run_file):
+def test_from_run_file_to_an_evaluated_checkpoint(tmp_path, data, run_file, monkeypatch):
+    monkeypatch.setattr(baselines, "TWO_SIDED", 3)  # the table of 13-base words takes seconds
     runner = CliRunner()
 
     def run(*arguments):
@@ -75,13 +49,16 @@ def test_from_run_file_to_an_evaluated_checkpoint(tmp_path, data, run_file):
     run("pretrain", run_file, "--data", data, "--tokenizer", tokenizer, "--out", out, "--steps", 2)
     assert not (out / "toy").exists()
     run("pretrain", run_file, "--data", data, "--tokenizer", tokenizer, "--out", out)
-    printed = run("evaluate", run_file, "--data", data, "--checkpoint", out / "toy", "--write-card", "--json")
+    evaluated = tmp_path / "evaluation"
+    options = ("--data", data, "--checkpoint", out / "toy", "--out", evaluated, "--bases", 24)
+    printed = run("evaluate", run_file, *options, "--write-card", "--json")
     card = json.loads((out / "toy" / "card.json").read_text())
     metrics = card["metrics"]
     assert json.loads(printed.stdout) == metrics
-    assert metrics["scoring_cross_entropy_nats"]["bases"] == 20
+    assert metrics["scoring_cross_entropy_nats"]["bases"] == 24
     assert metrics["scoring_cross_entropy_nats"]["uniform"] == pytest.approx(np.log(4))
-    assert {"order0", "order5", "order11", "model", "model_95"} <= metrics["scoring_cross_entropy_nats"].keys()
+    assert json.loads((evaluated / "metrics.json").read_text())["plan"]["bases"] == 24
+    assert "evaluation of a checkpoint" in (evaluated / "evaluation.html").read_text()
     assert 0 <= metrics["masked_token_accuracy"] <= 1
     assert card["training"]["tokens"] == 4 * 128
     assert len((out / "log.tsv").read_text().splitlines()) == 5

@@ -10,12 +10,12 @@ import yaml
 
 from dnagrinder.errors import ConfigError, DnaGrinderError
 from dnagrinder.model.config import SIZES, EncoderConfig
-from dnagrinder.training.corpus import Source, parse_interval, parse_sources
+from dnagrinder.training.corpus import Source, parse_sources
+from dnagrinder.training.evaluation_plan import EvaluationPlan, parse_evaluation
 from dnagrinder.training.masking import Masking
 from dnagrinder.training.pretrain import Recipe
 
 KEYS = ("name", "description", "corpus", "tokenizer", "architecture", "recipe", "masking", "evaluation", "limits")
-SHORTEST_INTERVAL = 2000  # bases of a held-out interval; whole windows are drawn from it
 T = TypeVar("T")
 
 
@@ -31,22 +31,6 @@ class TokenizerRecipe:
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """Held-out intervals (0-based half-open) on which a checkpoint is measured, and how many bases are drawn from them."""
-
-    fasta: Path
-    intervals: tuple[str, ...]
-    bases: int = 4000
-    seed: int = 1
-
-    def __post_init__(self) -> None:
-        for interval in self.intervals:
-            _, start, end = parse_interval(interval)
-            if end - start < SHORTEST_INTERVAL:
-                raise ConfigError(f"evaluation: {interval} is shorter than {SHORTEST_INTERVAL:,} bases")
-
-
-@dataclass(frozen=True)
 class Run:
     """A checked run file."""
 
@@ -57,7 +41,7 @@ class Run:
     architecture: EncoderConfig
     recipe: Recipe
     masking: Masking
-    evaluation: Evaluation
+    evaluation: EvaluationPlan
     limits: tuple[str, ...]
 
 
@@ -80,15 +64,13 @@ def read_run_file(path: Path, data: Path) -> Run:
     tokenizer = _build(TokenizerRecipe, document.get("tokenizer"), "tokenizer", problems)
     recipe = _build(Recipe, document.get("recipe"), "recipe", problems)
     masking = _build(Masking, document.get("masking"), "masking", problems)
-    evaluation = document.get("evaluation")
-    if isinstance(evaluation, dict) and "fasta" in evaluation:
-        evaluation = {**evaluation, "fasta": data / evaluation["fasta"]}
-    measured = _build(Evaluation, evaluation, "evaluation", problems)
+    evaluation, found = parse_evaluation(document.get("evaluation"), data)
+    problems += found
     architecture = document.get("architecture")
     config = SIZES.get(architecture) if isinstance(architecture, str) else None
     if config is None:
         problems.append(f"architecture is one of {', '.join(SIZES)}, found {architecture!r}")
-    if problems or not (tokenizer and recipe and masking and measured and config):
+    if problems or not (tokenizer and recipe and masking and evaluation and config):
         raise ConfigError(f"run file {path}", problems)
     return Run(
         name=str(document["name"]),
@@ -98,7 +80,7 @@ def read_run_file(path: Path, data: Path) -> Run:
         architecture=config,
         recipe=recipe,
         masking=masking,
-        evaluation=measured,
+        evaluation=evaluation,
         limits=tuple(" ".join(str(limit).split()) for limit in document["limits"]),
     )
 
