@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dnagrinder.evaluation.sites import RepeatMask
-from dnagrinder.evaluation.tokens import MaskedTokens, _repeat_shares, masked_tokens, summary
+from dnagrinder.evaluation.tokens import MaskedTokens, Windows, _repeat_shares, masked_tokens, summary
 from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.model.checkpoint import Checkpoint
 from dnagrinder.scoring.packing import Engine
@@ -54,11 +54,12 @@ def test_targets_cover_the_masked_share_and_lie_in_repeats(
 ) -> None:
     track = Track("x", reference.path, (f"1:{TRAINED}-72000",), reference.path)
     mask = RepeatMask.of_track(track, reference)
-    found = masked_tokens(engine, checkpoint.tokenizer, reference, track.places, mask, 40, [1, 2], "x")
+    windows = Windows(reference, track.places, mask, 40, (1, 2))
+    found = masked_tokens(engine, checkpoint.tokenizer, windows, "x")
     assert found.bases.sum() == pytest.approx(0.15 * 40 * 1024, rel=0.1)
     assert (found.repeat == 1).mean() == pytest.approx((REPEAT[1] - REPEAT[0]) / 12_000, abs=0.2)
     assert np.isfinite(found.nats).all()
-    again = masked_tokens(engine, checkpoint.tokenizer, reference, track.places, mask, 40, [1, 2], "x")
+    again = masked_tokens(engine, checkpoint.tokenizer, windows, "x")
     assert (again.nats == found.nats).all()
-    inside = masked_tokens(engine, checkpoint.tokenizer, reference, [("1", *REPEAT)], None, 2, [1, 2], "x")
+    inside = masked_tokens(engine, checkpoint.tokenizer, Windows(reference, [("1", *REPEAT)], None, 2, (1,)), "x")
     assert (inside.repeat == -1).all()

@@ -40,7 +40,7 @@ def test_paths_are_relative_to_the_data(folder: Path, document: dict[str, Any]) 
     assert plan.zero_shot.vcf == folder / "v.vcf"
     assert (plan.bases, plan.seed, plan.lengths, plan.reference_length) == (100, 1, LENGTHS, 1024)
     assert plan.held_out == ["a.fa 1:0-200000", "a.fa 2:5-9000", "b.fa 1:0-200000", "a.fa 1:0-5000"]
-    assert plan.with_bases(9).bases == 9
+    assert plan.with_bases(90).bases == 90
     assert plan.with_bases(None) is plan
 
 
@@ -77,7 +77,7 @@ def test_all_problems_at_once(folder: Path, document: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "fragment"),
     [
-        ({"bases": 1}, "bases must be at least 8, found 1"),
+        ({"bases": 1}, "bases must be at least 8 for each track, found 1"),
         ({"lengths": [64, 32]}, "lengths must rise"),
         ({"lengths": [16, 1024]}, "lengths must rise from at least 32"),
         ({"lengths": []}, "lengths must rise"),

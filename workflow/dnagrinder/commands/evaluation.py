@@ -10,6 +10,7 @@ import typer
 
 from dnagrinder.commands.options import AsJson, CheckpointName, Device, Threads, show
 from dnagrinder.commands.training import DataFolder, RunFile
+from dnagrinder.errors import ConfigError
 from dnagrinder.genome.files import written_aside
 from dnagrinder.model.checkpoint import CARD, open_checkpoint
 from dnagrinder.progress import track
@@ -74,5 +75,9 @@ def human_stretches(run: Run) -> list[TrainingStretch]:
     from dnagrinder.training.corpus import load_corpus
 
     folders = {track.fasta.parent for track in run.evaluation.tracks}
-    corpus = load_corpus([source for source in run.sources if source.path.parent in folders])
+    sources = [source for source in run.sources if source.path.parent in folders]
+    if not sources:
+        named = ", ".join(sorted(folder.name for folder in folders))
+        raise ConfigError(f"evaluation: no source of the corpus lies in {named}, the folder of the evaluated FASTA")
+    corpus = load_corpus(sources)
     return [TrainingStretch(stretch.contig, stretch.start, stretch.bases) for stretch in corpus.stretches]

@@ -1,7 +1,7 @@
 """A whole evaluation: every part on the plan's held-out sequence, and what of it goes into the checkpoint's card.
 
 How much is drawn follows from the plan's number of bases: a tenth as many windows of masked tokens, a fourth as many bases
-for each zero-shot question, one locus of the length curve for every 800, a sixteenth for the comparison of views.
+for each zero-shot question, one locus of the length curve for every 1,000, a sixteenth for the comparison of views.
 The length curve and the views are measured on the first track.
 """
 
@@ -31,7 +31,7 @@ from dnagrinder.evaluation.sites import (
     refuse_training_bases,
 )
 from dnagrinder.evaluation.statistics import calibration_error, reliability
-from dnagrinder.evaluation.tokens import masked_tokens, summary
+from dnagrinder.evaluation.tokens import MaskedTokens, Windows, masked_tokens, summary
 from dnagrinder.evaluation.zero_shot import Questions, answer, ask
 from dnagrinder.genome.files import file_sha256
 from dnagrinder.genome.reference import ReferenceGenome
@@ -41,7 +41,7 @@ from dnagrinder.scoring.packing import Engine
 from dnagrinder.scoring.parameters import ScoringParameters
 from dnagrinder.training.evaluation_plan import EvaluationPlan, Track, ZeroShot
 
-BASES_A_WINDOW, BASES_A_LOCUS, BASES_A_QUESTION, BASES_A_VIEW_SITE = 10, 800, 4, 16
+BASES_A_WINDOW, BASES_A_LOCUS, BASES_A_QUESTION, BASES_A_VIEW_SITE = 10, 1000, 4, 16
 PARTS = 5
 BESIDE_VARIANTS = ("order11", "two_sided")
 _BASES, _TOKENS, _LOCI, _VARIANTS = range(4)  # streams of random numbers
@@ -165,7 +165,8 @@ def _losses(model: _Model, tracks: Sequence[_Track], simple: Baselines, plan: Ev
     log_probs = {MODEL: own} | {name: values[: len(own)] for name, values in simple.log_probs.items()}
     bins = reliability(np.exp(own), bases.truth)
     first = tracks[0]
-    some = describe(first.genome, first.bases.sites[: max(1, plan.bases // BASES_A_VIEW_SITE)])
+    step = max(1, BASES_A_VIEW_SITE // len(tracks))
+    some = describe(first.genome, first.bases.sites[::step])
     return {
         "loss_per_base": compare(log_probs, bases, names, plan.seed),
         "reliability": {"error": calibration_error(bins), "bins": [asdict(one) for one in bins]},
@@ -174,23 +175,12 @@ def _losses(model: _Model, tracks: Sequence[_Track], simple: Baselines, plan: Ev
 
 
 def _tokens(model: _Model, tracks: Sequence[_Track], plan: EvaluationPlan) -> dict[str, Any]:
-    parts = []
-    for number, (track, windows) in enumerate(
-        zip(tracks, _shares(-(-plan.bases // BASES_A_WINDOW), len(tracks)), strict=True)
-    ):
-        parts.append(
-            masked_tokens(
-                model.engine,
-                model.tokenizer,
-                track.genome,
-                track.plan.places,
-                track.mask,
-                windows,
-                [plan.seed, _TOKENS, number],
-                track.plan.name,
-            )
-        )
-    return summary(parts, plan.seed)
+    def of(number: int, track: _Track) -> MaskedTokens:
+        places, windows = track.plan.places, -(-len(track.bases.sites) // BASES_A_WINDOW)
+        drawn = Windows(track.genome, places, track.mask, windows, (plan.seed, _TOKENS, number))
+        return masked_tokens(model.engine, model.tokenizer, drawn, track.plan.name)
+
+    return summary([of(number, track) for number, track in enumerate(tracks)], plan.seed)
 
 
 def _length(model: _Model, track: _Track, plan: EvaluationPlan) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,25 +22,21 @@ def write_evaluation_page(metrics: Mapping[str, Any], card: Mapping[str, Any], d
     """Write the page of ``metrics`` (``evaluate_checkpoint``) about the checkpoint whose card is given."""
     labels = {**LABELS, MODEL: f"This model ({card['name']})"}
     rows = metrics["loss_per_base"]
+    predictors = predictor_rows(rows["all"], labels)
     content = {
         **metrics,
         "card": {"parameters": None, "description": "", "limits": [], **card},
         "labels": labels,
         "warnings": warnings(metrics),
-        "predictors": predictor_rows(rows["all"], labels),
-        "predictor_chart": charts.intervals(
-            [(row["label"], row["nats"]["value"], row["nats"]["low"], row["nats"]["high"]) for row in
-             predictor_rows(rows["all"], labels)],
-            "Nats per base, 95 % interval; left is better",
-            "Loss of each predictor on held-out bases",
-        ),
+        "predictors": predictors,
+        "predictor_chart": predictor_chart(predictors),
         "groups": [name for name in rows if name != "all"],
         "group_predictors": [MODEL, *(name for name in LABELS if name in rows["all"]["predictors"] and name != "uniform")],
         "length_chart": length_chart(metrics["length"]),
         "reliability_chart": reliability_chart(metrics["reliability"]["bins"]),
         "interval": interval,
-        "perplexity": math.exp,
-    }  # fmt: skip
+        "exp": math.exp,
+    }
     write_page("evaluation.html", destination, content)
 
 
@@ -78,6 +74,13 @@ def predictor_rows(group: Mapping[str, Any], labels: Mapping[str, str]) -> list[
     return sorted(rows, key=lambda row: row["nats"]["value"])
 
 
+def predictor_chart(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Loss of every predictor with its interval."""
+    drawn = [(row["label"], row["nats"]["value"], row["nats"]["low"], row["nats"]["high"]) for row in rows]
+    axis = "Nats per base, 95 % interval; left is better"
+    return charts.intervals(drawn, axis, "Loss of each predictor on held-out bases")
+
+
 def length_chart(length: Mapping[str, Any]) -> str:
     """Difference to the training length over input length."""
     points = [
@@ -94,7 +97,7 @@ def length_chart(length: Mapping[str, Any]) -> str:
     return charts.curve(points, "Input length in bases (logarithmic)", against, "Loss by input length")
 
 
-def reliability_chart(bins: list[Mapping[str, Any]]) -> str:
+def reliability_chart(bins: Sequence[Mapping[str, Any]]) -> str:
     """Observed frequency over predicted probability, with the normal approximation's 95 % interval."""
     points = []
     for one in bins:

@@ -46,27 +46,25 @@ class MaskedTokens:
     track: NDArray[np.str_]
 
 
-def masked_tokens(
-    engine: Engine,
-    tokenizer: DnaTokenizer,
-    reference: ReferenceGenome,
-    places: Sequence[Place],
-    mask: RepeatMask | None,
-    windows: int,
-    seed: Sequence[int],
-    track: str,
-) -> MaskedTokens:
-    """Mask ``windows`` random windows of the intervals and let the model fill them."""
-    drawn = draw_places(reference, places, WINDOW, np.random.default_rng([*seed, 0]))
+@dataclass(frozen=True)
+class Windows:
+    """Random windows of held-out intervals: how many, of what, and the seed of the draw and of the masks."""
+
+    reference: ReferenceGenome
+    places: Sequence[Place]
+    repeats: RepeatMask | None
+    count: int
+    seed: tuple[int, ...]
+
+
+def masked_tokens(engine: Engine, tokenizer: DnaTokenizer, windows: Windows, track: str) -> MaskedTokens:
+    """Mask the windows and let the model fill them; ``track`` is the name they are reported under."""
+    drawn = draw_places(windows.reference, windows.places, WINDOW, np.random.default_rng([*windows.seed, 0]))
     inputs, targets, lengths, repeats, owners = [], [], [], [], []
-    for index, (contig, start, end) in zip(range(windows), drawn, strict=False):
-        example = mask_sequence(
-            reference.fetch(contig, start, end),
-            WINDOW + 2,
-            tokenizer,
-            Masking(RATE),
-            np.random.default_rng([*seed, 1, index]),
-        )
+    for index, (contig, start, end) in zip(range(windows.count), drawn, strict=False):
+        generator = np.random.default_rng([*windows.seed, 1, index])
+        sequence = windows.reference.fetch(contig, start, end)
+        example = mask_sequence(sequence, WINDOW + 2, tokenizer, Masking(RATE), generator)
         asked = np.flatnonzero(example.labels != IGNORED)
         true = np.where(example.labels != IGNORED, example.labels, example.input_ids)
         first, last = tokenizer.offsets(true)[asked], tokenizer.offsets(true)[asked + 1]
@@ -74,7 +72,7 @@ def masked_tokens(
         inputs.append(ModelInput(example.input_ids, tuple(asked.tolist()), vocabulary))
         targets.append(true[asked])
         lengths.append(last - first)
-        repeats.append(_repeat_shares(mask, contig, start, end, first, last))
+        repeats.append(_repeat_shares(windows.repeats, contig, start, end, first, last))
         owners.append((contig, start))
     hits: list[NDArray[np.bool_]] = [np.empty(0, dtype=bool)] * len(inputs)
     nats: list[NDArray[np.float64]] = [np.empty(0)] * len(inputs)
