@@ -9,7 +9,17 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
-from dnagrinder.reports.charts import BaseContext, Series, context_map, histogram, ranges, shade_key
+from dnagrinder.reports.charts import (
+    BaseContext,
+    Point,
+    Series,
+    context_map,
+    curve,
+    histogram,
+    intervals,
+    ranges,
+    shade_key,
+)
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -65,6 +75,39 @@ def test_rows_of_ranges_lie_on_one_scale() -> None:
     assert medians[0] == medians[1] == pytest.approx(sum(spans[0]) / 2, abs=0.05)
     assert "<b>" in [text.text for text in svg.iter(f"{SVG}text")]
     assert ranges([], "Score") == ""
+
+
+def test_intervals_lie_on_one_scale() -> None:
+    svg = parse(intervals([("model", 1.2, 1.1, 1.3), ("<b>", 1.4, 1.35, 1.45)], "Nats", "Loss"))
+    spans = [tuple(map(float, re.findall(r"M([\d.]+) [\d.]+H([\d.]+)", d)[0])) for d in paths(svg, "whisker")]
+    points = [float(c.get("cx", "")) for c in svg.iter(f"{SVG}circle")]
+    a_nat = (points[1] - points[0]) / 0.2
+    assert spans[0] == pytest.approx((points[0] - 0.1 * a_nat, points[0] + 0.1 * a_nat), abs=0.05)
+    assert spans[1] == pytest.approx((points[1] - 0.05 * a_nat, points[1] + 0.05 * a_nat), abs=0.05)
+    assert svg.get("aria-label") == "Loss. model: 1.200; <b>: 1.400"
+    assert intervals([], "Nats", "Loss") == ""
+
+
+def test_a_curve_is_logarithmic_in_x_and_rising_values_rise() -> None:
+    points = [Point(10, 1.0, 0.9, 1.1, "10"), Point(100, 2.0, 1.9, 2.1, "100"), Point(1000, 3.0, 2.9, 3.1, "<1k>")]
+    svg = parse(curve(points, "Length", "Nats", "Loss"))
+    circles = [(float(c.get("cx", "")), float(c.get("cy", ""))) for c in svg.iter(f"{SVG}circle")]
+    assert circles[1][0] - circles[0][0] == pytest.approx(circles[2][0] - circles[1][0], abs=0.05)
+    assert circles[0][1] - circles[1][1] == pytest.approx(circles[1][1] - circles[2][1], abs=0.05)
+    assert circles[0][1] > circles[1][1], "larger values stand higher"
+    assert paths(svg, "line") == ["M" + "L".join(f"{x:g} {y:g}" for x, y in circles)]
+    texts = [text.text for text in svg.iter(f"{SVG}text")]
+    assert {"10", "100", "<1k>", "Length", "Nats"} <= set(texts)
+    assert curve([], "x", "y", "t") == ""
+    assert len(list(parse(curve(points[:1], "x", "y", "t")).iter(f"{SVG}circle"))) == 1
+
+
+def test_a_perfect_reliability_lies_on_the_dashed_line() -> None:
+    svg = parse(curve([Point(p, p, p, p) for p in (0.1, 0.5, 0.9)], "said", "seen", "t", identity=True))
+    (x0, y0, x1, y1) = map(float, re.findall(r"[\d.]+", paths(svg, "zero")[0]))
+    for c, share in zip(svg.iter(f"{SVG}circle"), (0.1, 0.5, 0.9), strict=True):
+        assert float(c.get("cx", "")) == pytest.approx(x0 + share * (x1 - x0), abs=0.02)
+        assert float(c.get("cy", "")) == pytest.approx(y0 + share * (y1 - y0), abs=0.02)
 
 
 def context(first: int, bases: str, probabilities: tuple[float, float, float, float]) -> list[BaseContext]:

@@ -75,7 +75,11 @@ def run_document() -> dict:
             "warmup_steps": 2,
         },
         "masking": {"natural_rate": 0.15, "span_spacing": 30},
-        "evaluation": {"fasta": "human/genome.fa", "intervals": ["1:108000-112000"], "bases": 20},
+        "evaluation": {
+            "tracks": [{"name": "toy", "fasta": "human/genome.fa", "intervals": ["1:108000-112000"]}],
+            "lengths": [64, 128, 1024],
+            "reference_length": 128,
+        },
         "limits": ["a toy"],
     }
 

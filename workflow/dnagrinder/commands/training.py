@@ -1,24 +1,21 @@
-"""Commands around models: tokenizer and model training, evaluation, and what a model is.
+"""Commands around models: tokenizer and model training, and what a model is.
 
 Each imports what it needs itself: torch takes two seconds that the commands of other rooms need not wait.
 """
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from dnagrinder.commands.options import AsJson, CheckpointName, Device, Threads, show
+from dnagrinder.commands.options import AsJson, Device, Threads, show
 from dnagrinder.errors import ConfigError
-from dnagrinder.genome.reference import ReferenceGenome
-from dnagrinder.model.checkpoint import CARD, open_checkpoint
+from dnagrinder.model.checkpoint import open_checkpoint
 from dnagrinder.model.config import SIZES
 from dnagrinder.model.tokenizer import DnaTokenizer
 from dnagrinder.progress import track
-from dnagrinder.scoring.parameters import ScoringParameters
 
 RunFile = Annotated[Path, typer.Argument(help="Run file (YAML), e.g. config/pretraining/mini.yaml.")]
 DataFolder = Annotated[Path, typer.Option(help="Folder that the run file's FASTA paths are relative to.")]
@@ -30,7 +27,6 @@ def register(app: typer.Typer) -> None:
     app.command("build-corpus")(build_corpus)
     app.command("train-tokenizer")(train_tokenizer)
     app.command("pretrain")(pretrain)
-    app.command("evaluate")(evaluate)
     app.command("info")(info)
 
 
@@ -136,42 +132,6 @@ def pretrain(
         )
     if finished:
         print(f"checkpoint written to {finished}")
-
-
-def evaluate(
-    run_file: RunFile,
-    data: DataFolder,
-    checkpoint: CheckpointName,
-    write_card: Annotated[bool, typer.Option(help="Write the metrics into the checkpoint's card.")] = False,
-    device: Device = "auto",
-    threads: Threads = None,
-    as_json: AsJson = False,
-) -> None:
-    """Measure a checkpoint on the run file's held-out bases, beside Markov models trained on the same human sequence.
-
-    Example: [bold]dnagrinder evaluate config/pretraining/mini.yaml --data genomes --checkpoint mini --json[/bold]
-    """
-    import torch
-
-    from dnagrinder.evaluation import evaluate_checkpoint
-    from dnagrinder.scoring.packing import Engine
-    from dnagrinder.scoring.session import choose_device
-    from dnagrinder.training.corpus import load_corpus
-    from dnagrinder.training.run_file import read_run_file
-
-    run = read_run_file(run_file, data)
-    if threads:
-        torch.set_num_threads(threads)
-    opened = open_checkpoint(checkpoint)
-    engine = Engine(opened.load_model(choose_device(device)), choose_device(device))
-    with ReferenceGenome.open(run.evaluation.fasta) as reference:
-        metrics = evaluate_checkpoint(
-            engine, opened.tokenizer, reference, load_corpus(run.sources), run.evaluation, ScoringParameters()
-        )
-    if write_card:
-        path = opened.folder / CARD
-        path.write_text(json.dumps({**opened.card, "metrics": metrics}, indent=2) + "\n", encoding="utf-8")
-    show(metrics, as_json)
 
 
 def info(

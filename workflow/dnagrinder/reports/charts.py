@@ -21,6 +21,7 @@ _WIDTH, _LEFT, _RIGHT = 760, 44, 12
 _STEPS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.5, 1.0, 2.0, 2.5, 5.0, 10.0, 20.0, 25.0, 50.0, 100.0)
 _MAX_BINS = 48
 _CELL_WIDTH, _CELL_HEIGHT, _GUTTER = 13, 16, 20
+_PLOT_LEFT, _PLOT_TOP, _PLOT_HEIGHT = 64, 12, 240
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,17 @@ class BaseContext:
     position: int
     reference: str
     probabilities: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Point:
+    """A measured value with its interval; ``label`` stands at its tick, or is empty."""
+
+    x: float
+    y: float
+    low: float
+    high: float
+    label: str = ""
 
 
 def histogram(series: Sequence[Series], axis: str) -> Markup:
@@ -91,6 +103,67 @@ def ranges(rows: Sequence[tuple[str, Sequence[float]]], axis: str) -> Markup:
     parts.append(_label((left + _WIDTH) / 2, bottom + 36, axis, "axis-title"))
     medians = "; ".join(f"{name}: median {_minus(f'{quantiles[2]:.2f}')}" for name, quantiles in rows[:20])
     return _svg(_WIDTH, bottom + 40, f"Spread of scores per sample. {medians}", parts)
+
+
+def intervals(rows: Sequence[tuple[str, float, float, float]], axis: str, title: str) -> Markup:
+    """One line per row: (name, value, low, high), the value as a point on its interval."""
+    if not rows:
+        return Markup("")
+    left, row_height, top = 290, 22, 6
+    edges = _edges(np.array([min(low for _, _, low, _ in rows), max(high for _, _, _, high in rows)]))
+    x = _scale(edges[0], edges[-1], left, _WIDTH - _RIGHT)
+    bottom = top + len(rows) * row_height + 4
+    parts = _axis(edges, x, bottom, labelled=True, grid=bottom - top)
+    for number, (name, value, low, high) in enumerate(rows):
+        y = top + number * row_height + row_height / 2
+        parts += [
+            _label(left - 10, y + 4, name, "row-label", "end"),
+            f'<path class="whisker" d="M{_n(x(low))} {_n(y)}H{_n(x(high))}"/>',
+            f'<circle class="point" cx="{_n(x(value))}" cy="{_n(y)}" r="4"/>',
+        ]
+    parts.append(_label((left + _WIDTH) / 2, bottom + 36, axis, "axis-title"))
+    told = "; ".join(f"{name}: {_minus(f'{value:.3f}')}" for name, value, _, _ in rows)
+    return _svg(_WIDTH, bottom + 40, f"{title}. {told}", parts)
+
+
+def curve(points: Sequence[Point], x_axis: str, y_axis: str, title: str, *, identity: bool = False) -> Markup:
+    """Points from left to right, joined by a line, each on its interval; labelled points have ticks of their own.
+
+    Args:
+        identity: both axes run from 0 to 1 and the line y = x is drawn; else x is logarithmic and above 0.
+    """
+    if not points:
+        return Markup("")
+    base = _PLOT_TOP + _PLOT_HEIGHT
+    place = (lambda value: value) if identity else math.log
+    near, far = (0.0, 1.0) if identity else (place(points[0].x), place(points[-1].x))
+    pad = 0.0 if identity else max(0.04 * (far - near), 0.1)
+    x = _scale(near - pad, far + pad, _PLOT_LEFT, _WIDTH - _RIGHT)
+    edges = np.array([0.0, 1.0]) if identity else _edges(np.array([[p.low, p.high] for p in points]).reshape(-1))
+    y = _scale(edges[0], edges[-1], base, _PLOT_TOP)
+    parts = []
+    for tick in _ticks(float(edges[0]), float(edges[-1])):
+        parts.append(f'<path class="grid" d="M{_PLOT_LEFT} {_n(y(tick))}H{_WIDTH - _RIGHT}"/>')
+        parts.append(_label(_PLOT_LEFT - 6, y(tick) + 4, _minus(f"{tick:g}"), "tick", "end"))
+    parts.append(f'<path class="axis" d="M{_PLOT_LEFT} {base}H{_WIDTH - _RIGHT}"/>')
+    marks = [(tick, f"{tick:g}") for tick in _ticks(0.0, 1.0)] if identity else [(p.x, p.label) for p in points if p.label]
+    parts += [_label(x(place(at)), base + 18, text, "tick") for at, text in marks]
+    if identity:
+        parts.append(f'<path class="zero" d="M{_n(x(0))} {_n(y(0))}L{_n(x(1))} {_n(y(1))}"/>')
+    line = "L".join(f"{_n(x(place(p.x)))} {_n(y(p.y))}" for p in points)
+    parts.append(f'<path class="line" d="M{line}"/>')
+    for p in points:
+        across = _n(x(place(p.x)))
+        parts.append(f'<path class="whisker" d="M{across} {_n(y(p.low))}V{_n(y(p.high))}"/>')
+        parts.append(f'<circle class="point" cx="{across}" cy="{_n(y(p.y))}" r="4"/>')
+    parts.append(_label((_PLOT_LEFT + _WIDTH) / 2, base + 40, x_axis, "axis-title"))
+    middle = _PLOT_TOP + _PLOT_HEIGHT / 2
+    parts.append(
+        f'<text class="axis-title" x="14" y="{_n(middle)}" text-anchor="middle" '
+        f'transform="rotate(-90 14 {_n(middle)})">{escape(y_axis)}</text>'
+    )
+    told = "; ".join(f"{p.label or f'{p.x:.2f}'}: {_minus(f'{p.y:.3f}')}" for p in points)
+    return _svg(_WIDTH, base + 48, f"{title}. {told}", parts)
 
 
 def context_map(context: Sequence[BaseContext], start: int, ref: str, alt: str, title: str) -> Markup:
@@ -172,8 +245,7 @@ def _panel(one: Series, edges: NDArray[np.float64], x: _Scale, base: int, height
 
 def _axis(edges: NDArray[np.float64], x: _Scale, base: float, *, labelled: bool, grid: float = 0) -> list[str]:
     low, high = float(edges[0]), float(edges[-1])
-    step = next((s for s in _STEPS if (high - low) / s <= 9), high - low)
-    ticks = [k * step for k in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
+    ticks = _ticks(low, high)
     marks = "".join(f"M{_n(x(tick))} {_n(base - grid)}V{_n(base + 4)}" for tick in ticks)
     zero = [f'<path class="zero" d="M{_n(x(0))} {_n(base - grid)}V{_n(base)}"/>'] if grid and low < 0 < high else []
     parts = [f'<path class="{"grid" if grid else "axis"}" d="{marks}"/>', *zero]
@@ -181,6 +253,12 @@ def _axis(edges: NDArray[np.float64], x: _Scale, base: float, *, labelled: bool,
     if labelled:
         parts += [_label(x(tick), base + 18, _minus(f"{tick:g}"), "tick") for tick in ticks]
     return parts
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Round values from ``low`` to ``high``, ten at most."""
+    step = next((s for s in _STEPS if (high - low) / s <= 9), high - low)
+    return [k * step for k in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
 
 
 def _edges(values: NDArray[np.float64]) -> NDArray[np.float64]:

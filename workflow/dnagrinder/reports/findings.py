@@ -17,11 +17,13 @@ REJECTED_TOLERATED = 0.10
 #: Real genomes have about 2.0 to 2.1 transitions per transversion, exomes about 3; chance alone gives 0.5.
 TS_TV_EXPECTED, TS_TV_SNVS_NEEDED = 1.5, 200
 
-_BASELINES = (
+BASELINES = (
     ("uniform", "Uniform: every base equally likely"),
     ("order0", "Base composition only (Markov order 0)"),
     ("order5", "The 5 bases before (Markov order 5)"),
     ("order11", "The 11 bases before (Markov order 11)"),
+    ("order16", "The 16 bases before (Markov order 16)"),
+    ("two_sided", "The 6 bases before and the 6 after"),
 )
 
 
@@ -95,7 +97,7 @@ def model_warnings(card: Mapping[str, Any]) -> list[Finding]:
 def predictors(card: Mapping[str, Any]) -> list[Predictor]:
     """The model and the baselines measured on the same bases, best first."""
     nats = _nats(card)
-    rows = [Predictor(label, nats[name], False) for name, label in _BASELINES if name in nats]
+    rows = [Predictor(label, nats[name], False) for name, label in BASELINES if name in nats]
     if "model" in nats:
         rows.append(Predictor(f"This model ({card['name']})", nats["model"], True))
     return sorted(rows, key=lambda row: row.nats)
@@ -118,4 +120,4 @@ def reason_text(code: str) -> str:
 
 def _nats(card: Mapping[str, Any]) -> dict[str, float]:
     stated = card.get("metrics", {}).get("scoring_cross_entropy_nats", {})
-    return {name: float(stated[name]) for name in ("model", *(name for name, _ in _BASELINES)) if name in stated}
+    return {name: float(stated[name]) for name in ("model", *(name for name, _ in BASELINES)) if name in stated}

@@ -143,7 +143,7 @@ def _card(run: Run, trainer: Trainer, batches: BatchMaker, corpus: Corpus, initi
         "description": run.description,
         "license": "Apache-2.0",
         "training": training,
-        "held_out": [f"{run.evaluation.fasta.name} {interval}" for interval in run.evaluation.intervals],
+        "held_out": run.evaluation.held_out,
         "metrics": {},
         "limits": list(run.limits),
     }

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import yaml
 
@@ -13,8 +13,10 @@ from dnagrinder.errors import ConfigError, DnaGrinderError
 from dnagrinder.model.config import SIZES, EncoderConfig
 from dnagrinder.training.corpus.segments import SEGMENT
 from dnagrinder.training.corpus.shards import Corpus
-from dnagrinder.training.corpus.sources import Source, parse_interval, parse_sources
+from dnagrinder.training.corpus.sources import Source, parse_sources
 from dnagrinder.training.curriculum import Curriculum
+from dnagrinder.training.evaluation_plan import EvaluationPlan, parse_evaluation
+from dnagrinder.training.mapping import built
 from dnagrinder.training.masking import Masking
 from dnagrinder.training.recipe import Recipe
 
@@ -22,8 +24,6 @@ KEYS = ("name", "description", "corpus", "tokenizer", "architecture", "recipe", 
 OPTIONAL_KEYS = ("initial_checkpoint",)
 REPEAT_WEIGHT = 0.1  # of a target inside repeats under "downweight"; GPN's value (model-spec §1.3)
 METHODS = ("carry_over", "exact")
-SHORTEST_INTERVAL = 2000  # bases of a held-out interval; whole windows are drawn from it
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -48,22 +48,6 @@ class TokenizerRecipe:
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """Held-out intervals (0-based half-open) on which a checkpoint is measured, and how many bases are drawn from them."""
-
-    fasta: Path
-    intervals: tuple[str, ...]
-    bases: int = 4000
-    seed: int = 1
-
-    def __post_init__(self) -> None:
-        for interval in self.intervals:
-            _, start, end = parse_interval(interval)
-            if end - start < SHORTEST_INTERVAL:
-                raise ConfigError(f"evaluation: {interval} is shorter than {SHORTEST_INTERVAL:,} bases")
-
-
-@dataclass(frozen=True)
 class Run:
     """A checked run file; ``initial_checkpoint`` is a name or folder whose weights training starts from."""
 
@@ -76,7 +60,7 @@ class Run:
     architecture: EncoderConfig
     recipe: Recipe
     masking: Masking
-    evaluation: Evaluation
+    evaluation: EvaluationPlan
     limits: tuple[str, ...]
     initial_checkpoint: str | None = None
 
@@ -100,20 +84,18 @@ def read_run_file(path: Path, data: Path | None = None) -> Run:
     problems += [f"missing key {key}" for key in KEYS if key not in document]
     sources, found = parse_sources(document.get("corpus"), data)
     problems += found
-    tokenizer = _build(TokenizerRecipe, document.get("tokenizer"), "tokenizer", problems)
-    recipe = _build(Recipe, _with_curriculum(document.get("recipe"), problems), "recipe", problems)
-    masking = _build(Masking, document.get("masking"), "masking", problems)
+    tokenizer = built(TokenizerRecipe, document.get("tokenizer"), "tokenizer", problems)
+    recipe = built(Recipe, _with_curriculum(document.get("recipe"), problems), "recipe", problems)
+    masking = built(Masking, document.get("masking"), "masking", problems)
     repeats = document["corpus"].get("repeats", "keep") if isinstance(document.get("corpus"), dict) else "keep"
     if masking and repeats == "downweight" and masking.repeat_weight == 1:
         masking = replace(masking, repeat_weight=REPEAT_WEIGHT)
     if masking and repeats != "downweight" and masking.repeat_weight != 1:
         problems.append(f"masking: repeat_weight is for corpus repeats downweight, found repeats {repeats}")
-    evaluation = document.get("evaluation")
-    if isinstance(evaluation, dict) and "fasta" in evaluation:
-        evaluation = {**evaluation, "fasta": (data or Path()) / evaluation["fasta"]}
-    measured = _build(Evaluation, evaluation, "evaluation", problems)
+    evaluation, found = parse_evaluation(document.get("evaluation"), data)
+    problems += found
     config = _architecture(document.get("architecture"), problems)
-    if problems or not (tokenizer and recipe and masking and measured and config):
+    if problems or not (tokenizer and recipe and masking and evaluation and config):
         raise ConfigError(f"run file {path}", problems)
     return Run(
         name=str(document["name"]),
@@ -125,7 +107,7 @@ def read_run_file(path: Path, data: Path | None = None) -> Run:
         architecture=config,
         recipe=recipe,
         masking=masking,
-        evaluation=measured,
+        evaluation=evaluation,
         limits=tuple(" ".join(str(limit).split()) for limit in document["limits"]),
         initial_checkpoint=document.get("initial_checkpoint"),
     )
@@ -158,27 +140,11 @@ def check_corpus(run: Run, corpus: Corpus) -> None:
         raise ConfigError(f"corpus {corpus.folder} does not belong to the run file; build it again", problems)
 
 
-def _build(kind: type[T], values: Any, name: str, problems: list[str]) -> T | None:
-    """A dataclass from a mapping; what is wrong with it goes into ``problems``."""
-    if not isinstance(values, dict):
-        problems.append(f"{name}: expected a mapping, found {values!r}")
-        return None
-    unknown = sorted(set(values) - {field.name for field in fields(kind)})  # type: ignore[arg-type]
-    if unknown:
-        problems.append(f"{name}: unknown key(s) {', '.join(unknown)}")
-        return None
-    try:
-        return kind(**{key: _frozen(value) for key, value in values.items()})
-    except (TypeError, DnaGrinderError) as error:
-        problems.append(f"{name}: {error}")
-        return None
-
-
 def _with_curriculum(values: Any, problems: list[str]) -> Any:
     """The recipe's mapping with its ``curriculum`` mapping made into a Curriculum."""
     if not isinstance(values, dict) or "curriculum" not in values:
         return values
-    return {**values, "curriculum": _build(Curriculum, values["curriculum"], "recipe curriculum", problems) or Curriculum()}
+    return {**values, "curriculum": built(Curriculum, values["curriculum"], "recipe curriculum", problems) or Curriculum()}
 
 
 def _architecture(value: Any, problems: list[str]) -> EncoderConfig | None:
@@ -193,7 +159,3 @@ def _architecture(value: Any, problems: list[str]) -> EncoderConfig | None:
         problems.append(f"architecture is one of {', '.join(SIZES)}, or a mapping of its settings, found {value!r}")
         return None
     return SIZES[value]
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
