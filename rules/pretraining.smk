@@ -2,7 +2,7 @@
 # `pretraining` in the configuration.
 PRETRAINING = SETTINGS.pretraining
 RUN = f"<results>/pretraining/{PRETRAINING.run.name}"
-TRAINED = f"{RUN}/training/{PRETRAINING.run.name}"
+TRAINED = [f"{RUN}/training/{PRETRAINING.run.name}/{name}" for name in CHECKPOINT_FILES]
 MASKED = PRETRAINING.masked_sources()
 
 
@@ -15,10 +15,14 @@ def launched():
     return f"{start} -m torch.distributed.run --standalone {count} -m {name}"
 
 
-rule pretrain:
-    input:
-        multiext(TRAINED, "/model.safetensors", "/card.json", "/tokenizer.json"),
-        f"{RUN}/evaluation/evaluation.html",
+def masks_option(wildcards, input):
+    """Params function: where the repeat intervals lie, if there are any."""
+    return [f"--masks={os.path.dirname(input.masks[0])}"] if input.masks else []
+
+
+def training_folder(wildcards, output):
+    """Params function: the folder of the states, in which the checkpoint has its own."""
+    return os.path.dirname(os.path.dirname(output[0]))
 
 
 rule mask_repeats:
@@ -30,16 +34,16 @@ rule mask_repeats:
         "<logs>/pretraining/masks/{fasta}.log",
     benchmark:
         "<benchmarks>/pretraining/masks/{fasta}.tsv"
-    conda:
-        "../envs/windowmasker.yaml"
     wildcard_constraints:
         fasta=any_of(MASKED),
+    shadow:
+        "minimal"
+    conda:
+        "../envs/windowmasker.yaml"
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 240 * attempt,
-    shadow:
-        "minimal"
     shell:
         "(gzip --decompress --stdout --force {input:q} > genome.fa"
         " && windowmasker -mk_counts -in genome.fa -out counts"
@@ -73,7 +77,7 @@ rule build_corpus:
     params:
         dnagrinder=DNAGRINDER,
         data=PRETRAINING.data,
-        masks=f"--masks={RUN}/masks" if MASKED else "",
+        masks=masks_option,
     shell:
         "{params.dnagrinder} build-corpus {input.run_file:q} --data {params.data:q} {params.masks:q} --out {output:q}"
         " > {log:q} 2>&1"
@@ -109,7 +113,7 @@ rule pretrain_model:
         corpus=f"{RUN}/corpus",
         tokenizer=f"{RUN}/tokenizer.json",
     output:
-        multiext(TRAINED, "/model.safetensors", "/card.json", "/tokenizer.json"),
+        TRAINED,
     log:
         "<logs>/pretraining/training.log",
     benchmark:
@@ -123,9 +127,9 @@ rule pretrain_model:
         gpu=GPUS * PRETRAINING.processes,
     params:
         launched=launched(),
-        folder=f"{RUN}/training",
+        folder=training_folder,
         device=f"--device={SETTINGS.scoring.device}",
-        sharded="--sharded" if PRETRAINING.sharded else "",
+        sharded=["--sharded"] if PRETRAINING.sharded else [],
     shell:
         "{params.launched} pretrain {input.run_file:q} --corpus {input.corpus:q} --tokenizer {input.tokenizer:q}"
         " --out {params.folder:q} {params.device} {params.sharded} --threads {threads} --processes {threads}"
@@ -136,7 +140,7 @@ rule evaluate_model:
     input:
         run_file=PRETRAINING.run_file,
         fasta=[str(source.path) for source in PRETRAINING.run.sources],
-        model=multiext(TRAINED, "/model.safetensors", "/card.json", "/tokenizer.json"),
+        model=TRAINED,
     output:
         page=f"{RUN}/evaluation/evaluation.html",
         metrics=f"{RUN}/evaluation/metrics.json",

@@ -82,7 +82,7 @@ def test_every_key_of_the_schemas_is_described() -> None:
             for key, part in section["properties"].items():
                 assert part["type"], key
                 assert part["description"], key
-                assert "default" in part or key in {"reference", "url", "sha256", "sample", "vcf"}, key
+                assert "default" in part or key in {"reference", "url", "sha256", "sample", "vcf", "run_file", "data"}, key
 
 
 def test_config_readme_names_every_key_and_default(repository: Path) -> None:
