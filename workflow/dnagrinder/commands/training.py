@@ -111,6 +111,7 @@ def pretrain(
     """
     import torch
 
+    from dnagrinder.reports.training import write_training_page
     from dnagrinder.scoring.session import choose_device
     from dnagrinder.training.parallel import joined_world
     from dnagrinder.training.run import train
@@ -130,6 +131,8 @@ def pretrain(
             sharded=sharded,
             processes=processes,
         )
+        if world.is_first:
+            write_training_page(out)
     if finished:
         print(f"checkpoint written to {finished}")
 

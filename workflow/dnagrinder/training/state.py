@@ -52,20 +52,32 @@ def load_newest_state(folder: Path, identity: dict[str, Any]) -> TrainingState |
     if not found:
         return None
     path = found[-1]
-    try:
-        with safe_open(path, framework="pt") as file:
-            facts = file.metadata()
-        saved = json.loads(facts["run"])
-        tensors = load_file(path)
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}; remove it to go on from the state before it") from error
+    facts = _facts(path)
+    saved = json.loads(facts["run"])
     wanted = json.loads(json.dumps(identity))
     different = sorted(key for key in {*saved, *wanted} if saved.get(key) != wanted.get(key))
     if different:
         raise CheckpointError(
             f"{path} belongs to a run with other settings ({', '.join(different)}); give another folder or the same settings"
         )
-    return TrainingState(int(facts["step"]), float(facts["seconds"]), tensors)
+    return TrainingState(int(facts["step"]), float(facts["seconds"]), load_file(path))
+
+
+def newest_identity(folder: Path) -> dict[str, Any]:
+    """The identity that the newest state of a folder was saved with. Raises CheckpointError where there is none."""
+    found = states(folder)
+    if not found:
+        raise CheckpointError(f"{folder} holds no state of a training")
+    identity: dict[str, Any] = json.loads(_facts(found[-1])["run"])
+    return identity
+
+
+def _facts(path: Path) -> dict[str, str]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata())
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}; remove it to go on from the state before it") from error
 
 
 def states(folder: Path) -> list[Path]:
