@@ -16,7 +16,7 @@ import torch
 
 from dnagrinder.errors import ConfigError
 from dnagrinder.evaluation.checkpoint import card_metrics, evaluate_checkpoint
-from dnagrinder.evaluation.page import interval, warnings, write_evaluation_page
+from dnagrinder.evaluation.page import interval, length_chart, warnings, write_evaluation_page
 from dnagrinder.evaluation.sites import TrainingStretch
 from dnagrinder.model.checkpoint import Checkpoint
 from dnagrinder.scoring.parameters import ScoringParameters
@@ -145,8 +145,17 @@ def test_warnings_follow_the_intervals(metrics: dict[str, Any]) -> None:
     poor["zero_shot"]["common"]["predictors"]["model"]["auroc"]["low"] = 0.5
     titles = [finding.title for finding in warnings(poor)]
     assert titles == [
-        "The model does not beat an order-11 Markov model",
+        "The model is not shown to beat an order-11 Markov model",
         "Inputs longer than 512 bases make it worse",
-        "The model does not tell common variants from matched random changes",
+        "The model is not shown to tell common variants from matched random changes",
     ]
     assert "64 bases" not in warnings(poor)[1].text, "a shorter input may be worse"
+
+
+def test_ticks_of_neighbouring_lengths_do_not_run_together() -> None:
+    flat = {"value": 0.0, "low": -0.1, "high": 0.1}
+    lengths = (512, 8192, 16_000, 96_000, 120_000)
+    chart = length_chart({"reference_length": 512, "points": [{"length": n, "difference": flat} for n in lengths]})
+    ticks = re.findall(r'class="tick"[^>]*text-anchor="middle">([^<]*)', chart)
+    assert ticks == ["512", "8,192", "16k", "120k"]
+    assert chart.count("<circle") == 5

@@ -15,6 +15,8 @@ from dnagrinder.reports.page import number, write_page
 LABELS = dict(BASELINES)
 YARDSTICK = "order11"
 CHANCE = 0.5
+ROUND = 10_000  # lengths from here on are named in thousands
+TICKS_APART = 1.3  # ratio of neighbouring lengths whose names do not run together
 Estimate = Mapping[str, float]
 
 
@@ -46,7 +48,7 @@ def warnings(metrics: Mapping[str, Any]) -> list[Finding]:
     against = metrics["loss_per_base"]["all"]["predictors"][YARDSTICK]["difference"]
     if against["high"] >= 0:
         text = f"Difference in nats per base: {interval(against)}; below 0 the model would be better."
-        found.append(Finding("The model does not beat an order-11 Markov model", text))
+        found.append(Finding("The model is not shown to beat an order-11 Markov model", text))
     length = metrics["length"]
     worse = [point for point in length["points"] if point["difference"]["low"] > 0]
     longer = [point for point in worse if point["length"] > length["reference_length"]]
@@ -61,7 +63,7 @@ def warnings(metrics: Mapping[str, Any]) -> list[Finding]:
     elif variants["common"]["predictors"][MODEL]["auroc"]["low"] <= CHANCE:
         told = interval(variants["common"]["predictors"][MODEL]["auroc"])
         text = f"AUROC {told} over {variants['common']['pairs']:,} matched pairs; 0.5 is chance."
-        found.append(Finding("The model does not tell common variants from matched random changes", text))
+        found.append(Finding("The model is not shown to tell common variants from matched random changes", text))
     return found
 
 
@@ -82,19 +84,25 @@ def predictor_chart(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def length_chart(length: Mapping[str, Any]) -> str:
-    """Difference to the training length over input length."""
+    """Difference to the training length over input length; where ticks would run together the longer one is named."""
+    lengths = [point["length"] for point in length["points"]]
+    named = {one for one, following in zip(lengths, [*lengths[1:], math.inf], strict=True) if following / one > TICKS_APART}
     points = [
         charts.Point(
             point["length"],
             point["difference"]["value"],
             point["difference"]["low"],
             point["difference"]["high"],
-            f"{point['length'] / 1000:g}k" if point["length"] >= 1000 else str(point["length"]),
+            _bases(point["length"]) if point["length"] in named else "",
         )
         for point in length["points"]
     ]
     against = f"Nats per base, minus those at {length['reference_length']:,} bases"
     return charts.curve(points, "Input length in bases (logarithmic)", against, "Loss by input length")
+
+
+def _bases(length: int) -> str:
+    return f"{length // 1000}k" if length >= ROUND and length % 1000 == 0 else f"{length:,}"
 
 
 def reliability_chart(bins: Sequence[Mapping[str, Any]]) -> str:
