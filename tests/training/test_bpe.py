@@ -11,6 +11,7 @@ from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 
 from dnagrinder.model.tokenizer import DnaTokenizer
+from dnagrinder.training import bpe
 from dnagrinder.training.bpe import BREAK, Merge, apply_merges, base_ids, token_strings, train_bpe
 
 
@@ -52,6 +53,17 @@ def test_merges_stop_at_unknown_bases_and_sequence_ends():
 def test_runs_of_one_base_merge_from_the_left():
     ids = base_ids("AAAAA")
     assert apply_merges(ids, [Merge(5, 5, 9)]).tolist() == [9, 9, 5]
+
+
+@given(st.text("ACGTN", max_size=80), st.sampled_from([1, 2, 7]))
+def test_blocks_change_nothing(sequence, block):
+    merges = [Merge(5, 5, 9), Merge(6, 7, 10)]
+    expected = apply_merges(base_ids(sequence), merges)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bpe, "BLOCK", block)
+        assert np.array_equal(apply_merges(base_ids(sequence), merges), expected)
+        found = train_bpe([lambda: [sequence]], 30, batch_ratio=1)
+    assert found == train_bpe([lambda: [sequence]], 30, batch_ratio=1)
 
 
 @given(st.text("ACGTN", max_size=80))

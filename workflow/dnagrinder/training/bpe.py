@@ -11,7 +11,7 @@ Merges never cross the end of a sequence nor a letter outside ACGT. Ties: higher
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,8 @@ from dnagrinder.model.tokenizer import BASES, SPECIAL_TOKENS, UNK
 BREAK = np.uint16(UNK)  # stands between sequences and for every letter outside ACGT
 
 FIRST_MERGE = len(SPECIAL_TOKENS) + len(BASES)  # id of the first merge
+
+BLOCK = 1 << 20  # tokens looked at together
 
 Ids = NDArray[np.uint16]
 
@@ -90,14 +92,13 @@ def apply_merges(ids: Ids, batch: Sequence[Merge]) -> Ids:
     table = np.zeros(vocabulary * vocabulary, dtype=np.uint16)
     for merge in batch:
         table[merge.left * vocabulary + merge.right] = merge.merged
-    replacement = table[_pair_codes(ids, vocabulary)]  # (n - 1,) merged id or 0
-    hits = np.flatnonzero(replacement)
+    hits = np.concatenate([start + np.flatnonzero(table[codes]) for start, codes in _code_blocks(ids, vocabulary)])
     if hits.size:
         run_start = np.flatnonzero(np.diff(hits, prepend=hits[0] - 2) != 1)
         position_in_run = np.arange(hits.size) - np.repeat(run_start, np.diff(run_start, append=hits.size))
         hits = hits[position_in_run % 2 == 0]  # AAA holds two overlapping AA: the left one wins
     ids = ids.copy()
-    ids[hits] = replacement[hits]
+    ids[hits] = table[_codes(ids[hits], ids[hits + 1], vocabulary)]
     return np.delete(ids, hits + 1)
 
 
@@ -116,15 +117,24 @@ def _joined(sequences: Iterable[str]) -> Ids:
     return np.concatenate(parts) if parts else np.empty(0, dtype=np.uint16)
 
 
-def _pair_codes(ids: Ids, vocabulary: int) -> NDArray[np.uint32]:
-    return ids[:-1].astype(np.uint32) * np.uint32(vocabulary) + ids[1:]
+def _codes(left: Ids, right: Ids, vocabulary: int) -> NDArray[np.uint32]:
+    return left.astype(np.uint32) * np.uint32(vocabulary) + right
+
+
+def _code_blocks(ids: Ids, vocabulary: int) -> Iterator[tuple[int, NDArray[np.uint32]]]:
+    """Codes of all pairs of neighbours in blocks, each with its first position; as indices numpy makes 8 bytes of each."""
+    for start in range(0, max(ids.size - 1, 1), BLOCK):
+        block = ids[start : start + BLOCK + 1]
+        yield start, _codes(block[:-1], block[1:], vocabulary)
 
 
 def _best_pairs(ids: Ids, vocabulary: int, ratio: float, limit: int) -> list[tuple[int, int]]:
     """Pairs of the next pass, best first: no shared symbols, counts of at least ``ratio`` times the best, at least 2."""
     if ids.size < 2:
         return []
-    counts = np.bincount(_pair_codes(ids, vocabulary), minlength=vocabulary * vocabulary)
+    counts = np.zeros(vocabulary * vocabulary, dtype=np.int64)
+    for _, codes in _code_blocks(ids, vocabulary):
+        np.add.at(counts, codes, 1)
     table = counts.reshape(vocabulary, vocabulary)
     table[:, int(BREAK)] = 0
     table[int(BREAK), :] = 0
