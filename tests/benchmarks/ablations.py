@@ -29,14 +29,13 @@ from dnagrinder.model.config import EncoderConfig
 from dnagrinder.model.heads import MaskedLanguageModel
 from dnagrinder.model.tokenizer import DnaTokenizer
 from dnagrinder.training.batches import BatchMaker
-from dnagrinder.training.bpe import token_strings, train_bpe
+from dnagrinder.training.bpe import token_strings, train_bpe, train_exact_bpe
 from dnagrinder.training.corpus.build import build_corpus
 from dnagrinder.training.corpus.shards import Corpus
 from dnagrinder.training.corpus.sources import Panel, Source
 from dnagrinder.training.corpus.splits import tokenizer_splits
 from dnagrinder.training.corpus.token_counts import token_counts
 from dnagrinder.training.curriculum import Curriculum
-from dnagrinder.training.exact_bpe import train_exact_bpe
 from dnagrinder.training.masking import IGNORED, Masking, mask_sequence
 from dnagrinder.training.pretrain import Trainer
 from dnagrinder.training.recipe import Recipe

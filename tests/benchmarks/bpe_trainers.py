@@ -50,8 +50,7 @@ def tokenizers(corpus: Path, vocabulary: int, processes: int) -> Merges:
 
 def exact(corpus: Path, vocabulary: int, processes: int) -> Merges:
     """Ours, the whole corpus on disk."""
-    from dnagrinder.training.bpe import token_strings
-    from dnagrinder.training.exact_bpe import train_exact_bpe
+    from dnagrinder.training.bpe import token_strings, train_exact_bpe
 
     with tempfile.TemporaryDirectory(dir=corpus.parent) as folder:
         merges = train_exact_bpe([partial(sequences, corpus)], vocabulary, folder=Path(folder), processes=processes)

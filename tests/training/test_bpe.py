@@ -11,8 +11,8 @@ from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 
 from dnagrinder.model.tokenizer import DnaTokenizer
-from dnagrinder.training import bpe
 from dnagrinder.training.bpe import BREAK, Merge, apply_merges, base_ids, token_strings, train_bpe
+from dnagrinder.training.bpe import carry_over as bpe
 
 
 def random_bases(seed, length):

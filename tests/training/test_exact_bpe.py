@@ -22,11 +22,12 @@ from tokenizers.trainers import BpeTrainer
 
 from dnagrinder.errors import ConfigError, InputError
 from dnagrinder.model.tokenizer import SPECIAL_TOKENS, DnaTokenizer
-from dnagrinder.training import bpe_shards, exact_bpe
 from dnagrinder.training.bpe import Merge, apply_merges, base_ids, token_strings, train_bpe
-from dnagrinder.training.bpe_folder import GENERATION, STATE
-from dnagrinder.training.exact_bpe import choose_pairs, train_exact_bpe
-from dnagrinder.training.word_bpe import learn_merges, pair_counts
+from dnagrinder.training.bpe import exact as exact_bpe
+from dnagrinder.training.bpe import shards as bpe_shards
+from dnagrinder.training.bpe.exact import choose_pairs, train_exact_bpe
+from dnagrinder.training.bpe.folder import GENERATION, STATE
+from dnagrinder.training.bpe.words import learn_merges, pair_counts
 
 
 def library_merges(sequences, vocabulary):
@@ -221,7 +222,8 @@ def test_a_finished_training_is_continued_to_a_larger_vocabulary(tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from dnagrinder.training import bpe_shards, exact_bpe
+from dnagrinder.training.bpe import exact as exact_bpe
+from dnagrinder.training.bpe import shards as bpe_shards
 
 bpe_shards.SHARD = 500
 moment, passes, processes = sys.argv[2], int(sys.argv[3]), int(sys.argv[4])

@@ -64,10 +64,9 @@ def train_tokenizer(
 
     Example: [bold]dnagrinder train-tokenizer config/pretraining/mini.yaml --corpus corpus --out tokenizer.json[/bold]
     """
-    from dnagrinder.training.bpe import token_strings, train_bpe
+    from dnagrinder.training.bpe import token_strings, train_bpe, train_exact_bpe
     from dnagrinder.training.corpus.shards import Corpus
     from dnagrinder.training.corpus.splits import tokenizer_splits
-    from dnagrinder.training.exact_bpe import train_exact_bpe
     from dnagrinder.training.run_file import check_corpus, read_run_file
 
     run = read_run_file(run_file)

@@ -2,7 +2,7 @@
 
 A shard is a file of uint16 ids that begins and ends at the end of a sequence, so no pair spans two shards. It is read in
 blocks; of a shard's size only its disk space depends. A segment is a longest run of tokens in which every pair of neighbours
-is one of a given set of active pairs (see ``exact_bpe``); a block always ends between two segments.
+is one of a given set of active pairs (see ``exact``); a block always ends between two segments.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dnagrinder.training.bpe import BREAK, Ids, base_ids
+from dnagrinder.training.bpe.merges import BREAK, Ids, base_ids
 
 BLOCK = 1 << 20  # tokens read at once
 SHARD = 1 << 23  # a shard ends at the first sequence end behind that many tokens

@@ -23,8 +23,8 @@ import numpy as np
 
 from dnagrinder.errors import ConfigError, InputError
 from dnagrinder.genome.files import written_aside
-from dnagrinder.training.bpe import FIRST_MERGE, Ids, Merge
-from dnagrinder.training.bpe_shards import Shard, write_shards
+from dnagrinder.training.bpe.merges import FIRST_MERGE, Ids, Merge
+from dnagrinder.training.bpe.shards import Shard, write_shards
 
 STATE = "state.json"
 FORMAT = 1

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from dnagrinder.training.bpe import BREAK, Merge
+from dnagrinder.training.bpe.merges import BREAK, Merge
 
 DEAD = np.uint16(np.iinfo(np.uint16).max)  # stands where a token was swallowed by its left neighbour; no token has this id
 

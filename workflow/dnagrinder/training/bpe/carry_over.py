@@ -4,7 +4,7 @@ The corpus is a series of splits and only one is in memory at a time (model-spec
 the merges learned so far, then adds its share of the vocabulary from its own pair counts. Peak memory is one split as
 uint16 plus the pair table (vocabulary squared). Within a split several pairs are merged per pass when they share no
 symbol; such merges commute, so only the choice of the batch, not its order, departs from one-at-a-time BPE
-(``batch_ratio=1`` takes one pair a pass). The form without that loss, and with the whole corpus on disk, is ``exact_bpe``.
+(``batch_ratio=1`` takes one pair a pass). The form without that loss, and with the whole corpus on disk, is ``exact``.
 
 Merges never cross the end of a sequence nor a letter outside ACGT. Ties: higher count first, then the smaller pair of ids.
 """
@@ -12,41 +12,13 @@ Merges never cross the end of a sequence nor a letter outside ACGT. Ties: higher
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dnagrinder.model.tokenizer import BASES, SPECIAL_TOKENS, UNK
-
-BREAK = np.uint16(UNK)  # stands between sequences and for every letter outside ACGT
-
-FIRST_MERGE = len(SPECIAL_TOKENS) + len(BASES)  # id of the first merge
+from dnagrinder.training.bpe.merges import BREAK, FIRST_MERGE, Ids, Merge, base_ids, merges_wanted
 
 BLOCK = 1 << 20  # tokens looked at together
-
-Ids = NDArray[np.uint16]
-
-
-@dataclass(frozen=True)
-class Merge:
-    """One learned merge: the two token ids and the id of their concatenation."""
-
-    left: int
-    right: int
-    merged: int
-
-
-def base_ids(sequence: str) -> Ids:
-    """Ids of single bases, (len(sequence),) uint16; any letter outside ACGT becomes BREAK; case is ignored."""
-    return _BASE_TABLE[np.frombuffer(sequence.encode("ascii"), dtype=np.uint8)]
-
-
-def merges_wanted(vocabulary: int) -> int:
-    """Number of merges that make a vocabulary. Raises ValueError unless it holds a merge and fits uint16."""
-    if not FIRST_MERGE < vocabulary <= np.iinfo(np.uint16).max:
-        raise ValueError(f"vocabulary must lie between {FIRST_MERGE + 1} and 65535, got {vocabulary}")
-    return vocabulary - FIRST_MERGE
 
 
 def train_bpe(
@@ -100,14 +72,6 @@ def apply_merges(ids: Ids, batch: Sequence[Merge]) -> Ids:
     ids = ids.copy()
     ids[hits] = table[_codes(ids[hits], ids[hits + 1], vocabulary)]
     return np.delete(ids, hits + 1)
-
-
-def token_strings(merges: Sequence[Merge]) -> list[str]:
-    """Text of every id: the specials, the bases, then each merge's concatenation."""
-    strings = [*SPECIAL_TOKENS, *BASES]
-    for merge in merges:
-        strings.append(strings[merge.left] + strings[merge.right])
-    return strings
 
 
 def _joined(sequences: Iterable[str]) -> Ids:
@@ -168,8 +132,3 @@ def _batches(merges: Sequence[Merge]) -> Iterable[list[Merge]]:
         used |= {merge.left, merge.right, merge.merged}
     if batch:
         yield batch
-
-
-_BASE_TABLE = np.full(256, BREAK, dtype=np.uint16)
-for _index, _base in enumerate(BASES):
-    _BASE_TABLE[ord(_base)] = _BASE_TABLE[ord(_base.lower())] = len(SPECIAL_TOKENS) + _index

@@ -1,7 +1,7 @@
 """Exact byte-pair encoding of a corpus that stays on disk (ME-BPE, exact form; model-spec §1.2, form 2).
 
 The merges are those of plain BPE over all splits at once, one merge at a time: the highest count first, ties to the smaller
-pair of ids (rules in ``word_bpe``); the same as ``tokenizers.trainers.BpeTrainer`` with ``min_frequency=2``. Merges never
+pair of ids (rules in ``words``); the same as ``tokenizers.trainers.BpeTrainer`` with ``min_frequency=2``. Merges never
 cross the end of a sequence nor a letter outside ACGT.
 
 What makes it fast is that one pass over the disk finds many merges, none of them approximated:
@@ -40,9 +40,9 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from dnagrinder.training.bpe import FIRST_MERGE, Merge, merges_wanted
-from dnagrinder.training.bpe_folder import State, commit, locked, new_generation, open_state
-from dnagrinder.training.bpe_shards import (
+from dnagrinder.training.bpe.folder import State, commit, locked, new_generation, open_state
+from dnagrinder.training.bpe.merges import FIRST_MERGE, Merge, merges_wanted
+from dnagrinder.training.bpe.shards import (
     ActivePairs,
     Replacement,
     Shard,
@@ -52,7 +52,7 @@ from dnagrinder.training.bpe_shards import (
     pair_table,
     rewrite,
 )
-from dnagrinder.training.word_bpe import learn_merges
+from dnagrinder.training.bpe.words import learn_merges
 
 LONGER_SHARE = 32  # expect at most one longer segment in that many tokens: each costs about a microsecond
 DIFFERENT_LONGER = 200_000  # and at most so many different ones: each takes about 200 bytes
