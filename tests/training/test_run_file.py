@@ -35,6 +35,11 @@ def test_all_problems_of_a_run_file_are_told_at_once(tmp_path, data, run_documen
         assert fragment in str(caught.value)
 
 
+def test_the_run_files_that_come_with_the_project_can_be_used(repository):
+    found = {path.stem: read_run_file(path).name for path in (repository / "config" / "pretraining").glob("*.yaml")}
+    assert found == {"base": "base", "mini": "mini", "mini-first": "mini-first"}
+
+
 def test_from_run_file_to_an_evaluated_checkpoint(tmp_path, data, run_file, monkeypatch):
     monkeypatch.setattr(baselines, "TWO_SIDED", 3)  # the table of 13-base words takes seconds
     runner = CliRunner()
