@@ -102,6 +102,13 @@ def test_a_held_out_contig_that_is_not_there_is_an_error(tmp_path):
         list(stretches(Source(path, 1.0, ("chrB",), 0.0)))
 
 
+def test_an_interval_behind_the_end_of_its_contig_holds_nothing_out_and_is_an_error(tmp_path):
+    path = write_fasta(tmp_path / "g.fa", {"a": random_bases(2000)})
+    assert [s.end for s in stretches(Source(path, 1.0, ("a:1999-9999",), 0.0))] == [1999]
+    with pytest.raises(InputError, match=r"'a:2000-9999' holds nothing out: a of .*g\.fa has 2,000 bases"):
+        list(stretches(Source(path, 1.0, ("a:2000-9999",), 0.0)))
+
+
 def test_dropped_repeats_leave_one_n_each():
     bases = np.frombuffer(b"ACaaacGGttTTg", dtype=np.uint8)
     assert without_repeats(Stretch("a", 7, bases)).bases.tobytes() == b"ACNGGNTTN"
@@ -204,10 +211,14 @@ def test_every_problem_of_the_sources_is_told_at_once(data):
         {"path": "human/genome.fa", "soft_mask": "guess"},
         {"path": "human/genome.fa", "colour": "red"},
         {"path": "human/genome.fa", "panels": [{"path": "absent.vcf.gz"}]},
+        {"path": "human/genome.fa", "held_out": "22"},  # not contigs 2 and 2
+        {"path": "human/genome.fa", "panels": [{"path": "human/genome.fa", "samples": "ANN"}]},
+        {"path": "human/genome.fa", "copies": float("nan")},
     ]
     sources, problems = parse_sources({"sources": entries, "repeats": "hide"}, data)
     assert sources == []
-    for number, expected in enumerate(["copies of genome.fa", "is missing", "soft_mask", "colour", "VCF"], start=1):
+    told = ["copies of genome.fa", "is missing", "soft_mask", "colour", "VCF", "held_out is a list, found '22'"]
+    for number, expected in enumerate([*told, "samples is a list, found 'ANN'", "found nan"], start=1):
         assert any(p.startswith(f"corpus source {number}: ") and expected in p for p in problems)
     assert any("repeats is one of" in p for p in problems)
 

@@ -15,6 +15,7 @@ Coordinates are 0-based half-open. The ``corpus`` part of a run file:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -47,7 +48,7 @@ class Panel:
     copies: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.copies <= 0:
+        if not 0 < self.copies < math.inf:
             raise ConfigError(f"corpus: copies of the panel {self.path.name} must be above 0, found {self.copies}")
 
 
@@ -72,7 +73,7 @@ class Source:
     panels: tuple[Panel, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.copies <= 0:
+        if not 0 < self.copies < math.inf:
             raise ConfigError(f"corpus: copies of {self.path.name} must be above 0, found {self.copies}")
         if not 0 <= self.held_out_tail < 1:
             raise ConfigError(f"corpus: held_out_tail of {self.path.name} must lie in [0, 1), found {self.held_out_tail}")
@@ -120,15 +121,21 @@ def stretches(source: Source, masks: Path | None = None, shortest: int = 1) -> I
         shortest: shorter stretches are left out.
 
     Raises:
-        InputError: the FASTA or its repeat intervals cannot be read, or a held-out interval names a contig it lacks.
+        InputError: the FASTA or its repeat intervals cannot be read, or a held-out interval names a contig it lacks or lies
+            behind its end.
     """
     repeats = _repeat_intervals(source, masks)
     with _open_fasta(source.path) as fasta:
         for text in source.held_out:
-            contig = parse_interval(text)[0] if ":" in text else text
+            contig, start, _ = parse_interval(text) if ":" in text else (text, 0, 0)
             if contig not in fasta.references:
                 raise InputError(
                     f"corpus: held-out {text!r} names no contig of {source.path}; it holds {', '.join(fasta.references[:5])}"
+                )
+            length = fasta.get_reference_length(contig)
+            if start >= length:
+                raise InputError(
+                    f"corpus: held-out {text!r} holds nothing out: {contig} of {source.path} has {length:,} bases"
                 )
         for contig in fasta.references:
             bases = known_bases(fasta.fetch(contig))
@@ -179,7 +186,7 @@ def parse_sources(document: Any, data: Path | None) -> tuple[list[Source], list[
                 Source(
                     path=path,
                     copies=float(entry.get("copies", 1.0)),
-                    held_out=tuple(str(text) for text in entry.get("held_out", ())),
+                    held_out=_texts(entry, "held_out"),
                     held_out_tail=float(document.get("held_out_tail", 0.1)),
                     soft_mask=entry.get("soft_mask", "own"),
                     panels=tuple(_panel(panel, data) for panel in entry.get("panels", ())),
@@ -196,9 +203,16 @@ def parse_sources(document: Any, data: Path | None) -> tuple[list[Source], list[
 def _panel(entry: Any, data: Path | None) -> Panel:
     if not isinstance(entry, dict) or "path" not in entry or set(entry) - {"path", "samples", "copies"}:
         raise ConfigError(f"a panel has the keys path, samples and copies, found {entry!r}")
-    samples = tuple(str(name) for name in entry.get("samples", ()))
     (path,) = _files(data, str(entry["path"]), "VCF")
-    return Panel(path, samples, float(entry.get("copies", 1.0)))
+    return Panel(path, _texts(entry, "samples"), float(entry.get("copies", 1.0)))
+
+
+def _texts(entry: dict[str, Any], key: str) -> tuple[str, ...]:
+    """The list of names under a key; a text alone is refused, for its letters would be taken for names."""
+    values = entry.get(key, [])
+    if not isinstance(values, list):
+        raise ConfigError(f"{key} is a list, found {values!r}")
+    return tuple(str(value) for value in values)
 
 
 def _files(data: Path | None, name: str, kind: str) -> list[Path]:
