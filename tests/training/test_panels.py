@@ -99,7 +99,8 @@ def test_a_duplication_that_reaches_into_held_out_bases_is_left_out(build):
 def test_only_the_samples_asked_for_are_read(build):
     corpus = build([snv(100, "0|1", "0|0"), snv(20_000, "0|0", "0|1")], samples=("BOB",))
     assert [len(text) for text in texts(corpus, 1)] == [12_200]
-    assert corpus.description["sources"][0]["panels"][0]["haplotypes"] == 1
+    (panel,) = corpus.description["sources"][0]["panels"]
+    assert (panel["haplotypes"], panel["samples"]) == (1, ["BOB"])
 
 
 def test_a_panel_of_another_build_is_refused(build):

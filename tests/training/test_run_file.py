@@ -10,7 +10,9 @@ from typer.testing import CliRunner
 from dnagrinder.cli import app
 from dnagrinder.errors import ConfigError
 from dnagrinder.evaluation import baselines
-from dnagrinder.training.run_file import read_run_file
+from dnagrinder.training.corpus.build import build_corpus
+from dnagrinder.training.corpus.shards import Corpus
+from dnagrinder.training.run_file import check_corpus, read_run_file
 
 
 def test_all_problems_of_a_run_file_are_told_at_once(tmp_path, data, run_document):
@@ -38,6 +40,54 @@ def test_all_problems_of_a_run_file_are_told_at_once(tmp_path, data, run_documen
 def test_the_run_files_that_come_with_the_project_can_be_used(repository):
     found = {path.stem: read_run_file(path).name for path in (repository / "config" / "pretraining").glob("*.yaml")}
     assert found == {"base": "base", "mini": "mini", "mini-first": "mini-first"}
+
+
+@pytest.fixture
+def patterns(tmp_path, run_document):
+    """A run file, its data folder and its sources: two patterns that look the same, before one FASTA by its name."""
+    data = tmp_path / "data"
+    for number, name in enumerate(("a/one.fa", "b/two.fa", "c/three.fa")):
+        (data / name).parent.mkdir(parents=True)
+        (data / name).write_text(f">{number}\n{'ACGT' * 1000}\n")
+    sources = [{"path": "a/*.fa", "copies": 0.5}, {"path": "b/*.fa"}, {"path": "c/three.fa", "copies": 2}]
+    run_document["corpus"]["sources"] = sources
+    run_document["evaluation"]["tracks"][0]["fasta"] = "c/three.fa"
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(run_document))
+    return path, data, sources
+
+
+def test_a_corpus_of_patterns_belongs_to_its_run_file(tmp_path, patterns):
+    path, data, _ = patterns
+    build_corpus(read_run_file(path, data).sources, tmp_path / "corpus")
+    check_corpus(read_run_file(path), Corpus(tmp_path / "corpus"))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"copies": 3}, "three.fa was built with other copies"),
+        ({"held_out": ["2"]}, "three.fa was built with other held-out parts"),
+        ({"soft_mask": "windowmasker"}, "three.fa was built with other soft mask"),
+        ({"panels": [{"path": "p.vcf.gz"}]}, "three.fa was built with other panels"),
+        ({"path": "c/four.fa"}, "four.fa is not in the corpus"),
+    ],
+)
+def test_a_corpus_of_another_run_file_is_refused(tmp_path, patterns, run_document, change, told):
+    path, data, sources = patterns
+    build_corpus(read_run_file(path, data).sources, tmp_path / "corpus")
+    sources[2] |= change
+    path.write_text(yaml.safe_dump(run_document))
+    with pytest.raises(ConfigError, match=f"does not belong.*{told}"):
+        check_corpus(read_run_file(path), Corpus(tmp_path / "corpus"))
+
+
+def test_a_pattern_starts_from_the_data_folder(patterns, run_document):
+    path, data, sources = patterns
+    sources[0]["path"] = f"{data}/a/*.fa"
+    path.write_text(yaml.safe_dump(run_document))
+    with pytest.raises(ConfigError, match="must start from the data folder"):
+        read_run_file(path, data)
 
 
 def test_from_run_file_to_an_evaluated_checkpoint(tmp_path, data, run_file, monkeypatch):

@@ -123,21 +123,36 @@ def check_corpus(run: Run, corpus: Corpus) -> None:
     unused = {source.path.name for source in run.sources}
     for entry in found["sources"]:
         name = entry["name"]
-        source = next((source for source in run.sources if fnmatchcase(name, source.path.name)), None)
-        if source is None:
+        named = [source for source in run.sources if source.path.name == name]
+        candidates = named or [source for source in run.sources if fnmatchcase(name, source.path.name)]
+        if not candidates:
             problems.append(f"{name} is in the corpus, but not in the run file")
             continue
-        unused.discard(source.path.name)
-        wanted = {"copies": source.copies, "held_out": list(source.held_out), "held_out_tail": source.held_out_tail}
-        if {key: entry[key] for key in wanted} != wanted:
-            problems.append(f"{name} was built with other copies or held-out parts")
-        if [(panel["name"], panel["copies"]) for panel in entry["panels"]] != [
-            (panel.path.name, panel.copies) for panel in source.panels
-        ]:
-            problems.append(f"{name} was built with other panels")
+        # patterns of several folders may look the same: the one that fits best counts
+        closest = min(candidates, key=lambda source: len(_differences(entry, source)))
+        unused.discard(closest.path.name)
+        if different := _differences(entry, closest):
+            problems.append(f"{name} was built with other {', '.join(different)}")
     problems += [f"{name} is not in the corpus" for name in sorted(unused)]
     if problems:
         raise ConfigError(f"corpus {corpus.folder} does not belong to the run file; build it again", problems)
+
+
+def _differences(entry: dict[str, Any], source: Source) -> list[str]:
+    """In what a source of a corpus differs from that of a run file."""
+    wanted = {
+        "copies": source.copies,
+        "held-out parts": (list(source.held_out), source.held_out_tail),
+        "soft mask": source.soft_mask,
+        "panels": [(panel.path.name, list(panel.samples), panel.copies) for panel in source.panels],
+    }
+    found = {
+        "copies": entry["copies"],
+        "held-out parts": (entry["held_out"], entry["held_out_tail"]),
+        "soft mask": entry["soft_mask"],
+        "panels": [(panel["name"], panel.get("samples"), panel["copies"]) for panel in entry["panels"]],
+    }
+    return [key for key, value in wanted.items() if found[key] != value]
 
 
 def _with_curriculum(values: Any, problems: list[str]) -> Any:

@@ -54,7 +54,13 @@ def build_corpus(
             found, counts = _panel_shards(source, panel, segment, masks, repeats, folder, f"{index:03d}-panel{number}")
             shards += found
             panels.append(
-                {"name": panel.path.name, "copies": panel.copies, **vars(counts), "left_out": dict(counts.left_out)}
+                {
+                    "name": panel.path.name,
+                    "samples": list(panel.samples),
+                    "copies": panel.copies,
+                    **vars(counts),
+                    "left_out": dict(counts.left_out),
+                }
             )
         facts.append(
             {

@@ -195,7 +195,7 @@ def parse_sources(document: Any, data: Path | None) -> tuple[list[Source], list[
             ]
         except (DnaGrinderError, TypeError, ValueError) as error:
             problems.append(f"{where}: {error}")
-    names = [source.path.name for source in sources]
+    names = [source.path.name for source in sources if not (data is None and _is_pattern(source.path.name))]
     problems += [f"corpus: two sources are called {name}" for name in sorted({n for n in names if names.count(n) > 1})]
     return sources, problems
 
@@ -219,7 +219,9 @@ def _files(data: Path | None, name: str, kind: str) -> list[Path]:
     """The file of that name, or those that match it; where no data folder is given, the name as it stands."""
     if data is None:
         return [Path(name)]
-    if kind == "FASTA" and set(name) & set("*?["):
+    if kind == "FASTA" and _is_pattern(name):
+        if Path(name).is_absolute():
+            raise ConfigError(f"the pattern {name} must start from the data folder, not from /")
         found = sorted(path for path in data.glob(name) if path.is_file())
         if not found:
             raise ConfigError(f"no {kind} matches {data / name}")
@@ -227,6 +229,10 @@ def _files(data: Path | None, name: str, kind: str) -> list[Path]:
     if not (data / name).is_file():
         raise ConfigError(f"{kind} {data / name} is missing")
     return [data / name]
+
+
+def _is_pattern(name: str) -> bool:
+    return bool(set(name) & set("*?["))
 
 
 def _open_fasta(path: Path) -> pysam.FastaFile:
