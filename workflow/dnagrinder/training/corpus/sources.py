@@ -167,7 +167,8 @@ def parse_sources(document: Any, data: Path | None) -> tuple[list[Source], list[
     if not isinstance(document, dict) or not isinstance(document.get("sources"), list):
         return [], ["corpus: expected a mapping with a list called sources"]
     problems = [
-        f"corpus: unknown key {key}" for key in sorted(set(document) - {"held_out_tail", "repeats", "segment", "sources"})
+        f"corpus: unknown key {key}"
+        for key in sorted(map(str, set(document) - {"held_out_tail", "repeats", "segment", "sources"}))
     ]
     if document.get("repeats", "keep") not in REPEATS:
         problems.append(f"corpus: repeats is one of {', '.join(REPEATS)}, found {document['repeats']!r}")
