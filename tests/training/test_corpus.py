@@ -2,17 +2,19 @@
 
 import json
 import random
+import time
 from dataclasses import replace
 
 import numpy as np
 import pysam
 import pytest
+from safetensors import safe_open
 
 from dnagrinder.errors import ConfigError, InputError
 from dnagrinder.model.tokenizer import reverse_complement
 from dnagrinder.training.corpus.build import build_corpus
 from dnagrinder.training.corpus.segments import OVERLAP, SEGMENT, SHORTEST, segment_bounds, segments, without_repeats
-from dnagrinder.training.corpus.shards import MANIFEST, Corpus
+from dnagrinder.training.corpus.shards import MANIFEST, Corpus, write_shards
 from dnagrinder.training.corpus.sources import Panel, Source, Stretch, known_bases, parse_interval, parse_sources, stretches
 from dnagrinder.training.corpus.splits import tokenizer_splits
 from dnagrinder.training.corpus.token_counts import token_counts
@@ -164,6 +166,26 @@ def test_an_incomplete_corpus_is_refused(source, tmp_path):
     (tmp_path / MANIFEST).write_text(json.dumps({"format": "other", "shards": []}))
     with pytest.raises(InputError, match="format is not"):
         Corpus(tmp_path)
+
+
+def test_a_build_that_stops_leaves_no_older_corpus_that_looks_complete(source, tmp_path):
+    build_corpus([source], tmp_path)
+    with pytest.raises(InputError, match="no stretch"):
+        build_corpus([source, replace(source, held_out=("1",))], tmp_path)
+    with pytest.raises(InputError, match="build-corpus"):
+        Corpus(tmp_path)
+
+
+def test_many_small_contigs_take_no_more_than_their_share(tmp_path, monkeypatch):
+    monkeypatch.setattr("dnagrinder.training.corpus.shards.SHARD_BASES", 150_000)
+    bases = np.frombuffer(b"ACGTACGTAC", dtype=np.uint8)
+    started = time.process_time()
+    shards = write_shards((Stretch(f"contig{n}", n, bases) for n in range(20_000)), tmp_path, "g.fa", 1.0, "000")
+    assert time.process_time() - started < 3  # quadratic: over ten seconds
+    assert [(shard.segments, shard.bases) for shard in shards] == [(15_000, 150_000), (5_000, 50_000)]
+    with safe_open(tmp_path / shards[1].file, framework="np") as file:
+        contigs = json.loads(file.metadata()["shard"])["contigs"]
+        assert [contigs[n] for n in file.get_tensor("contig")[:2]] == ["contig15000", "contig15001"]
 
 
 def test_two_builds_are_equal_and_the_digest_tells_copies(source, tmp_path):

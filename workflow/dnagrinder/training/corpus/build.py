@@ -10,7 +10,7 @@ from dnagrinder.errors import ConfigError, InputError
 from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.training.corpus.panels import PanelCounts, haplotype_segments
 from dnagrinder.training.corpus.segments import SEGMENT, SHORTEST, is_repeat, segments, without_repeats
-from dnagrinder.training.corpus.shards import ShardEntry, write_manifest, write_shards
+from dnagrinder.training.corpus.shards import MANIFEST, ShardEntry, write_manifest, write_shards
 from dnagrinder.training.corpus.sources import Panel, Source, Stretch, stretches
 
 
@@ -41,6 +41,7 @@ def build_corpus(
             f"corpus: repeats are to be told apart, so {', '.join(unmasked)} needs --masks (rule mask_repeats)"
         )
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / MANIFEST).unlink(missing_ok=True)  # an older corpus here is complete no more
     shards: list[ShardEntry] = []
     facts: list[dict[str, Any]] = []
     for index, source in enumerate(sources):
