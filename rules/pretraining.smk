@@ -47,7 +47,7 @@ rule mask_repeats:
     shell:
         "(gzip --decompress --stdout --force {input:q} > genome.fa"
         " && windowmasker -mk_counts -in genome.fa -out counts"
-        " && windowmasker -ustat counts -in genome.fa {params.options} -out intervals"
+        " && windowmasker -ustat counts -in genome.fa -out intervals"
         " && awk 'BEGIN {{ OFS = \"\\t\" }} /^>/ {{ contig = substr($1, 2); next }} {{ print contig, $1, $3 + 1 }}'"
         " intervals > {output:q}) > {log:q} 2>&1"
 

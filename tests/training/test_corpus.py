@@ -2,17 +2,19 @@
 
 import json
 import random
+import time
 from dataclasses import replace
 
 import numpy as np
 import pysam
 import pytest
+from safetensors import safe_open
 
 from dnagrinder.errors import ConfigError, InputError
 from dnagrinder.model.tokenizer import reverse_complement
 from dnagrinder.training.corpus.build import build_corpus
 from dnagrinder.training.corpus.segments import OVERLAP, SEGMENT, SHORTEST, segment_bounds, segments, without_repeats
-from dnagrinder.training.corpus.shards import MANIFEST, Corpus
+from dnagrinder.training.corpus.shards import MANIFEST, Corpus, write_shards
 from dnagrinder.training.corpus.sources import Panel, Source, Stretch, known_bases, parse_interval, parse_sources, stretches
 from dnagrinder.training.corpus.splits import tokenizer_splits
 from dnagrinder.training.corpus.token_counts import token_counts
@@ -102,6 +104,13 @@ def test_a_held_out_contig_that_is_not_there_is_an_error(tmp_path):
         list(stretches(Source(path, 1.0, ("chrB",), 0.0)))
 
 
+def test_an_interval_behind_the_end_of_its_contig_holds_nothing_out_and_is_an_error(tmp_path):
+    path = write_fasta(tmp_path / "g.fa", {"a": random_bases(2000)})
+    assert [s.end for s in stretches(Source(path, 1.0, ("a:1999-9999",), 0.0))] == [1999]
+    with pytest.raises(InputError, match=r"'a:2000-9999' holds nothing out: a of .*g\.fa has 2,000 bases"):
+        list(stretches(Source(path, 1.0, ("a:2000-9999",), 0.0)))
+
+
 def test_dropped_repeats_leave_one_n_each():
     bases = np.frombuffer(b"ACaaacGGttTTg", dtype=np.uint8)
     assert without_repeats(Stretch("a", 7, bases)).bases.tobytes() == b"ACNGGNTTN"
@@ -159,6 +168,26 @@ def test_an_incomplete_corpus_is_refused(source, tmp_path):
         Corpus(tmp_path)
 
 
+def test_a_build_that_stops_leaves_no_older_corpus_that_looks_complete(source, tmp_path):
+    build_corpus([source], tmp_path)
+    with pytest.raises(InputError, match="no stretch"):
+        build_corpus([source, replace(source, held_out=("1",))], tmp_path)
+    with pytest.raises(InputError, match="build-corpus"):
+        Corpus(tmp_path)
+
+
+def test_many_small_contigs_take_no_more_than_their_share(tmp_path, monkeypatch):
+    monkeypatch.setattr("dnagrinder.training.corpus.shards.SHARD_BASES", 150_000)
+    bases = np.frombuffer(b"ACGTACGTAC", dtype=np.uint8)
+    started = time.process_time()
+    shards = write_shards((Stretch(f"contig{n}", n, bases) for n in range(20_000)), tmp_path, "g.fa", 1.0, "000")
+    assert time.process_time() - started < 3  # quadratic: over ten seconds
+    assert [(shard.segments, shard.bases) for shard in shards] == [(15_000, 150_000), (5_000, 50_000)]
+    with safe_open(tmp_path / shards[1].file, framework="np") as file:
+        contigs = json.loads(file.metadata()["shard"])["contigs"]
+        assert [contigs[n] for n in file.get_tensor("contig")[:2]] == ["contig15000", "contig15001"]
+
+
 def test_two_builds_are_equal_and_the_digest_tells_copies(source, tmp_path):
     corpora = []
     for name, copies in (("one", 1.0), ("two", 1.0), ("half", 0.5)):
@@ -204,10 +233,14 @@ def test_every_problem_of_the_sources_is_told_at_once(data):
         {"path": "human/genome.fa", "soft_mask": "guess"},
         {"path": "human/genome.fa", "colour": "red"},
         {"path": "human/genome.fa", "panels": [{"path": "absent.vcf.gz"}]},
+        {"path": "human/genome.fa", "held_out": "22"},  # not contigs 2 and 2
+        {"path": "human/genome.fa", "panels": [{"path": "human/genome.fa", "samples": "ANN"}]},
+        {"path": "human/genome.fa", "copies": float("nan")},
     ]
     sources, problems = parse_sources({"sources": entries, "repeats": "hide"}, data)
     assert sources == []
-    for number, expected in enumerate(["copies of genome.fa", "is missing", "soft_mask", "colour", "VCF"], start=1):
+    told = ["copies of genome.fa", "is missing", "soft_mask", "colour", "VCF", "held_out is a list, found '22'"]
+    for number, expected in enumerate([*told, "samples is a list, found 'ANN'", "found nan"], start=1):
         assert any(p.startswith(f"corpus source {number}: ") and expected in p for p in problems)
     assert any("repeats is one of" in p for p in problems)
 

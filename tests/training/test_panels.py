@@ -27,11 +27,11 @@ def build(tmp_path):
     fasta.write_text(f">1\n{BASES}\n")
     pysam.faidx(str(fasta))
 
-    def run(records, samples=(), length=40_000, repeats="keep"):
+    def run(records, samples=(), length=40_000, repeats="keep", held_out=()):
         vcf = tmp_path / "p.vcf"
         vcf.write_text(HEADER.format(length=length) + "".join("\t".join(r) + "\n" for r in records))
         path = pysam.tabix_index(str(vcf), preset="vcf", force=True)
-        source = Source(fasta, 1.0, (), 0.1, panels=(Panel(tmp_path / path, samples, 0.5),))
+        source = Source(fasta, 1.0, held_out, 0.1, panels=(Panel(tmp_path / path, samples, 0.5),))
         build_corpus([source], tmp_path / "corpus", repeats=repeats)
         return Corpus(tmp_path / "corpus")
 
@@ -96,10 +96,23 @@ def test_a_duplication_that_reaches_into_held_out_bases_is_left_out(build):
     assert reaching.description["sources"][0]["panels"][0]["left_out"] == {"HELD_OUT": 1}
 
 
+def test_an_insertion_that_repeats_held_out_bases_in_front_of_it_is_left_out(build):
+    def insertion(position):
+        return record(
+            position - 1, BASES[position - 1], BASES[position - 1] + BASES[position - 500 : position], "0|1", "0|0"
+        )
+
+    inside = build([insertion(10_500)], held_out=("1:9000-10000",))
+    assert [shard.copies for shard in inside.shards] == [1.0, 0.5]
+    reaching = build([insertion(10_499)], held_out=("1:9000-10000",))
+    assert reaching.description["sources"][0]["panels"][0]["left_out"] == {"HELD_OUT": 1}
+
+
 def test_only_the_samples_asked_for_are_read(build):
     corpus = build([snv(100, "0|1", "0|0"), snv(20_000, "0|0", "0|1")], samples=("BOB",))
     assert [len(text) for text in texts(corpus, 1)] == [12_200]
-    assert corpus.description["sources"][0]["panels"][0]["haplotypes"] == 1
+    (panel,) = corpus.description["sources"][0]["panels"]
+    assert (panel["haplotypes"], panel["samples"]) == (1, ["BOB"])
 
 
 def test_a_panel_of_another_build_is_refused(build):

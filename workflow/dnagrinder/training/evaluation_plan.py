@@ -115,6 +115,8 @@ class EvaluationPlan:
             problems.append(f"tracks need different names, found {', '.join(names) or 'none'}")
         if self.bases < LEAST_BASES * len(names):
             problems.append(f"bases must be at least {LEAST_BASES} for each track, found {self.bases}")
+        if self.seed < 0:
+            problems.append(f"seed must not be negative, found {self.seed}")
         if list(self.lengths) != sorted(set(self.lengths)) or min(self.lengths, default=0) < SHORTEST_LENGTH:
             problems.append(f"lengths must rise from at least {SHORTEST_LENGTH}, found {list(self.lengths)}")
         elif self.reference_length not in self.lengths:

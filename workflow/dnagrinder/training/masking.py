@@ -42,6 +42,8 @@ class Masking:
             raise ConfigError(f"masking: natural_rate must lie in [0, 1), found {self.natural_rate}")
         if self.span_spacing < 0 or len(self.span_lengths) != len(self.span_weights):
             raise ConfigError("masking: span_spacing must not be negative and every span length needs a weight")
+        if self.span_spacing and not (min(self.span_weights) >= 0 < sum(self.span_weights) and min(self.span_lengths) >= 1):
+            raise ConfigError("masking: span_lengths must be at least 1, span_weights not negative and not all 0")
         if not 0 <= self.repeat_weight <= 1:
             raise ConfigError(f"masking: repeat_weight must lie in [0, 1], found {self.repeat_weight}")
 

@@ -167,12 +167,13 @@ def masked_token_loss(model: MaskedLanguageModel, hidden: Tensor, labels: Tensor
     """Weighted sum of the targets' cross-entropies, nats, and how many of them were predicted exactly.
 
     Logits are computed for LOSS_ROWS targets at a time and again in the backward pass; (targets, vocabulary) is never held.
+    Where nothing is asked, the head runs over rows that count nothing: processes must agree on which weights have gradients.
 
     Args:
         hidden: (tokens, hidden) states. labels: (tokens,) int64, IGNORED where nothing is asked. weights: (tokens,) float32.
     """
     rows = torch.nonzero(labels != IGNORED).squeeze(1)
-    spare = -rows.numel() % TARGET_ROWS
+    spare = -rows.numel() % TARGET_ROWS if rows.numel() else TARGET_ROWS
     wanted = F.pad(labels[rows], (0, spare), value=IGNORED)  # (targets + spare,)
     weight = F.pad(weights[rows], (0, spare))  # (targets + spare,)
     states = hidden[F.pad(rows, (0, spare))]  # (targets + spare, hidden)
@@ -183,9 +184,8 @@ def masked_token_loss(model: MaskedLanguageModel, hidden: Tensor, labels: Tensor
         return (nats * weight).sum(), (logits.argmax(-1) == wanted).sum()
 
     pieces = zip(states.split(LOSS_ROWS), wanted.split(LOSS_ROWS), weight.split(LOSS_ROWS), strict=True)
-    results = [checkpoint(part, *piece, use_reentrant=False) for piece in pieces if piece[0].numel()]
-    total = torch.stack([loss for loss, _ in results]).sum() if results else hidden.sum() * 0
-    return total, sum(int(hits) for _, hits in results)
+    results = [checkpoint(part, *piece, use_reentrant=False) for piece in pieces]
+    return torch.stack([loss for loss, _ in results]).sum(), sum(int(hits) for _, hits in results)
 
 
 def _on_device(batches: list[Batch], device: torch.device) -> Iterator[Batch]:

@@ -45,6 +45,10 @@ class Recipe:
             )
         if self.warmup_steps < 0 or self.learning_rate <= 0 or self.clip <= 0:
             raise ConfigError("recipe: learning_rate and clip must be above 0, warmup_steps not below")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ConfigError(f"recipe: betas are two numbers in [0, 1), found {list(self.betas)}")
+        if self.eps <= 0 or self.weight_decay < 0 or self.seed < 0:
+            raise ConfigError("recipe: eps must be above 0, weight_decay and seed not below")
         if self.micro_tokens < 1:
             raise ConfigError(f"recipe: micro_tokens must be at least 1, found {self.micro_tokens}")
 

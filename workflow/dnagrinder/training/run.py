@@ -52,6 +52,8 @@ def train(
         raise ConfigError(f"precision is one of {', '.join(PRECISIONS)}, found {precision!r}")
     corpus, tokenizer = Corpus(corpus_folder), DnaTokenizer.load(tokenizer_file)
     check_corpus(run, corpus)
+    if tokenizer.vocabulary > (known := run.architecture.vocabulary):
+        raise ConfigError(f"tokenizer {tokenizer_file} has {tokenizer.vocabulary} ids, the run file's architecture {known}")
     initial = _initial(run, tokenizer)
     counts = None
     if run.recipe.curriculum.needs_token_counts:

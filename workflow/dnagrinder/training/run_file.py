@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -24,6 +25,7 @@ KEYS = ("name", "description", "corpus", "tokenizer", "architecture", "recipe", 
 OPTIONAL_KEYS = ("initial_checkpoint",)
 REPEAT_WEIGHT = 0.1  # of a target inside repeats under "downweight"; GPN's value (model-spec §1.3)
 METHODS = ("carry_over", "exact")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*").fullmatch
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,8 @@ class TokenizerRecipe:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise ConfigError(f"tokenizer: method is one of {', '.join(METHODS)}, found {self.method!r}")
-        if self.splits < 1 or self.bases_per_split < 1:
-            raise ConfigError("tokenizer: splits and bases_per_split must be at least 1")
+        if self.splits < 1 or self.bases_per_split < 1 or self.seed < 0:
+            raise ConfigError("tokenizer: splits and bases_per_split must be at least 1, seed not negative")
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def read_run_file(path: Path, data: Path | None = None) -> Run:
         raise ConfigError(f"run file {path} cannot be read: {error}") from error
     if not isinstance(document, dict):
         raise ConfigError(f"run file {path}: expected a mapping with the keys {', '.join(KEYS)}")
-    problems = [f"unknown key {key}" for key in sorted(set(document) - {*KEYS, *OPTIONAL_KEYS})]
+    problems = [f"unknown key {key}" for key in sorted(map(str, set(document) - {*KEYS, *OPTIONAL_KEYS}))]
     problems += [f"missing key {key}" for key in KEYS if key not in document]
     sources, found = parse_sources(document.get("corpus"), data)
     problems += found
@@ -92,9 +94,17 @@ def read_run_file(path: Path, data: Path | None = None) -> Run:
         masking = replace(masking, repeat_weight=REPEAT_WEIGHT)
     if masking and repeats != "downweight" and masking.repeat_weight != 1:
         problems.append(f"masking: repeat_weight is for corpus repeats downweight, found repeats {repeats}")
+    if masking and not masking.natural_rate and not masking.span_spacing:
+        problems.append("masking: without natural_rate and span_spacing nothing is ever asked")
     evaluation, found = parse_evaluation(document.get("evaluation"), data)
     problems += found
     config = _architecture(document.get("architecture"), problems)
+    if tokenizer and config and tokenizer.vocabulary > config.vocabulary:
+        problems.append(f"tokenizer: {tokenizer.vocabulary} ids are more than the architecture's {config.vocabulary}")
+    if not NAME(str(document.get("name"))):
+        problems.append(f"name is a folder's: letters, digits and . _ -, found {document.get('name')!r}")
+    if not isinstance(document.get("limits"), list):
+        problems.append(f"limits is a list of texts, found {document.get('limits')!r}")
     if problems or not (tokenizer and recipe and masking and evaluation and config):
         raise ConfigError(f"run file {path}", problems)
     return Run(
@@ -123,21 +133,36 @@ def check_corpus(run: Run, corpus: Corpus) -> None:
     unused = {source.path.name for source in run.sources}
     for entry in found["sources"]:
         name = entry["name"]
-        source = next((source for source in run.sources if fnmatchcase(name, source.path.name)), None)
-        if source is None:
+        named = [source for source in run.sources if source.path.name == name]
+        candidates = named or [source for source in run.sources if fnmatchcase(name, source.path.name)]
+        if not candidates:
             problems.append(f"{name} is in the corpus, but not in the run file")
             continue
-        unused.discard(source.path.name)
-        wanted = {"copies": source.copies, "held_out": list(source.held_out), "held_out_tail": source.held_out_tail}
-        if {key: entry[key] for key in wanted} != wanted:
-            problems.append(f"{name} was built with other copies or held-out parts")
-        if [(panel["name"], panel["copies"]) for panel in entry["panels"]] != [
-            (panel.path.name, panel.copies) for panel in source.panels
-        ]:
-            problems.append(f"{name} was built with other panels")
+        # patterns of several folders may look the same: the one that fits best counts
+        closest = min(candidates, key=lambda source: len(_differences(entry, source)))
+        unused.discard(closest.path.name)
+        if different := _differences(entry, closest):
+            problems.append(f"{name} was built with other {', '.join(different)}")
     problems += [f"{name} is not in the corpus" for name in sorted(unused)]
     if problems:
         raise ConfigError(f"corpus {corpus.folder} does not belong to the run file; build it again", problems)
+
+
+def _differences(entry: dict[str, Any], source: Source) -> list[str]:
+    """In what a source of a corpus differs from that of a run file."""
+    wanted = {
+        "copies": source.copies,
+        "held-out parts": (list(source.held_out), source.held_out_tail),
+        "soft mask": source.soft_mask,
+        "panels": [(panel.path.name, list(panel.samples), panel.copies) for panel in source.panels],
+    }
+    found = {
+        "copies": entry["copies"],
+        "held-out parts": (entry["held_out"], entry["held_out_tail"]),
+        "soft mask": entry["soft_mask"],
+        "panels": [(panel["name"], panel.get("samples"), panel["copies"]) for panel in entry["panels"]],
+    }
+    return [key for key, value in wanted.items() if found[key] != value]
 
 
 def _with_curriculum(values: Any, problems: list[str]) -> Any:

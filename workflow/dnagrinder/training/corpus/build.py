@@ -10,7 +10,7 @@ from dnagrinder.errors import ConfigError, InputError
 from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.training.corpus.panels import PanelCounts, haplotype_segments
 from dnagrinder.training.corpus.segments import SEGMENT, SHORTEST, is_repeat, segments, without_repeats
-from dnagrinder.training.corpus.shards import ShardEntry, write_manifest, write_shards
+from dnagrinder.training.corpus.shards import MANIFEST, ShardEntry, write_manifest, write_shards
 from dnagrinder.training.corpus.sources import Panel, Source, Stretch, stretches
 
 
@@ -41,6 +41,7 @@ def build_corpus(
             f"corpus: repeats are to be told apart, so {', '.join(unmasked)} needs --masks (rule mask_repeats)"
         )
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / MANIFEST).unlink(missing_ok=True)  # an older corpus here is complete no more
     shards: list[ShardEntry] = []
     facts: list[dict[str, Any]] = []
     for index, source in enumerate(sources):
@@ -54,7 +55,13 @@ def build_corpus(
             found, counts = _panel_shards(source, panel, segment, masks, repeats, folder, f"{index:03d}-panel{number}")
             shards += found
             panels.append(
-                {"name": panel.path.name, "copies": panel.copies, **vars(counts), "left_out": dict(counts.left_out)}
+                {
+                    "name": panel.path.name,
+                    "samples": list(panel.samples),
+                    "copies": panel.copies,
+                    **vars(counts),
+                    "left_out": dict(counts.left_out),
+                }
             )
         facts.append(
             {

@@ -80,5 +80,6 @@ def _wanted(haplotype: Haplotype, held_out: NDArray[np.bool_], counts: PanelCoun
 
 
 def _brings(edit: Edit, held_out: NDArray[np.bool_]) -> bool:
-    """Whether an allele's new bases may be copies of held-out ones: a duplication repeats what lies from its start on."""
-    return bool(held_out[edit.start : max(edit.end, edit.start + len(edit.replacement))].any())
+    """Whether an allele's new bases may be copies of held-out ones: a duplication repeats what lies on either side of it."""
+    new = len(edit.replacement)
+    return bool(held_out[max(0, edit.start - new) : max(edit.end, edit.start + new)].any())

@@ -50,12 +50,13 @@ def write_shards(segments: Iterable[Stretch], folder: Path, source: str, copies:
     def close() -> None:
         path = folder / f"{label}-{len(entries):05d}.safetensors"
         contigs = sorted({segment.contig for segment in waiting})
+        number = {contig: index for index, contig in enumerate(contigs)}
         sizes = [segment.bases.size for segment in waiting]
         tensors = {
             "bases": np.concatenate([segment.bases for segment in waiting]),
             "offsets": np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
             "start": np.array([segment.start for segment in waiting], dtype=np.int64),
-            "contig": np.array([contigs.index(segment.contig) for segment in waiting], dtype=np.int32),
+            "contig": np.array([number[segment.contig] for segment in waiting], dtype=np.int32),
         }
         partial = path.with_suffix(".partial")
         facts = json.dumps({"format": FORMAT, "source": source, "contigs": contigs})
@@ -65,18 +66,16 @@ def write_shards(segments: Iterable[Stretch], folder: Path, source: str, copies:
         entries.append(ShardEntry(path.name, source, copies, len(waiting), sum(sizes), _sha256(path)))
         waiting.clear()
 
+    held = 0  # bases waiting
     for segment in segments:
         waiting.append(segment)
-        if sum_of_bases(waiting) >= SHARD_BASES:
+        held += segment.bases.size
+        if held >= SHARD_BASES:
             close()
+            held = 0
     if waiting:
         close()
     return entries
-
-
-def sum_of_bases(segments: list[Stretch]) -> int:
-    """Bases of the segments together."""
-    return sum(segment.bases.size for segment in segments)
 
 
 def write_manifest(folder: Path, shards: list[ShardEntry], description: dict[str, Any]) -> None:

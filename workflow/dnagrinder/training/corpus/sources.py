@@ -15,6 +15,7 @@ Coordinates are 0-based half-open. The ``corpus`` part of a run file:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -47,7 +48,7 @@ class Panel:
     copies: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.copies <= 0:
+        if not 0 < self.copies < math.inf:
             raise ConfigError(f"corpus: copies of the panel {self.path.name} must be above 0, found {self.copies}")
 
 
@@ -72,7 +73,7 @@ class Source:
     panels: tuple[Panel, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.copies <= 0:
+        if not 0 < self.copies < math.inf:
             raise ConfigError(f"corpus: copies of {self.path.name} must be above 0, found {self.copies}")
         if not 0 <= self.held_out_tail < 1:
             raise ConfigError(f"corpus: held_out_tail of {self.path.name} must lie in [0, 1), found {self.held_out_tail}")
@@ -120,15 +121,21 @@ def stretches(source: Source, masks: Path | None = None, shortest: int = 1) -> I
         shortest: shorter stretches are left out.
 
     Raises:
-        InputError: the FASTA or its repeat intervals cannot be read, or a held-out interval names a contig it lacks.
+        InputError: the FASTA or its repeat intervals cannot be read, or a held-out interval names a contig it lacks or lies
+            behind its end.
     """
     repeats = _repeat_intervals(source, masks)
     with _open_fasta(source.path) as fasta:
         for text in source.held_out:
-            contig = parse_interval(text)[0] if ":" in text else text
+            contig, start, _ = parse_interval(text) if ":" in text else (text, 0, 0)
             if contig not in fasta.references:
                 raise InputError(
                     f"corpus: held-out {text!r} names no contig of {source.path}; it holds {', '.join(fasta.references[:5])}"
+                )
+            length = fasta.get_reference_length(contig)
+            if start >= length:
+                raise InputError(
+                    f"corpus: held-out {text!r} holds nothing out: {contig} of {source.path} has {length:,} bases"
                 )
         for contig in fasta.references:
             bases = known_bases(fasta.fetch(contig))
@@ -160,7 +167,8 @@ def parse_sources(document: Any, data: Path | None) -> tuple[list[Source], list[
     if not isinstance(document, dict) or not isinstance(document.get("sources"), list):
         return [], ["corpus: expected a mapping with a list called sources"]
     problems = [
-        f"corpus: unknown key {key}" for key in sorted(set(document) - {"held_out_tail", "repeats", "segment", "sources"})
+        f"corpus: unknown key {key}"
+        for key in sorted(map(str, set(document) - {"held_out_tail", "repeats", "segment", "sources"}))
     ]
     if document.get("repeats", "keep") not in REPEATS:
         problems.append(f"corpus: repeats is one of {', '.join(REPEATS)}, found {document['repeats']!r}")
@@ -179,7 +187,7 @@ def parse_sources(document: Any, data: Path | None) -> tuple[list[Source], list[
                 Source(
                     path=path,
                     copies=float(entry.get("copies", 1.0)),
-                    held_out=tuple(str(text) for text in entry.get("held_out", ())),
+                    held_out=_texts(entry, "held_out"),
                     held_out_tail=float(document.get("held_out_tail", 0.1)),
                     soft_mask=entry.get("soft_mask", "own"),
                     panels=tuple(_panel(panel, data) for panel in entry.get("panels", ())),
@@ -188,7 +196,7 @@ def parse_sources(document: Any, data: Path | None) -> tuple[list[Source], list[
             ]
         except (DnaGrinderError, TypeError, ValueError) as error:
             problems.append(f"{where}: {error}")
-    names = [source.path.name for source in sources]
+    names = [source.path.name for source in sources if not (data is None and _is_pattern(source.path.name))]
     problems += [f"corpus: two sources are called {name}" for name in sorted({n for n in names if names.count(n) > 1})]
     return sources, problems
 
@@ -196,16 +204,25 @@ def parse_sources(document: Any, data: Path | None) -> tuple[list[Source], list[
 def _panel(entry: Any, data: Path | None) -> Panel:
     if not isinstance(entry, dict) or "path" not in entry or set(entry) - {"path", "samples", "copies"}:
         raise ConfigError(f"a panel has the keys path, samples and copies, found {entry!r}")
-    samples = tuple(str(name) for name in entry.get("samples", ()))
     (path,) = _files(data, str(entry["path"]), "VCF")
-    return Panel(path, samples, float(entry.get("copies", 1.0)))
+    return Panel(path, _texts(entry, "samples"), float(entry.get("copies", 1.0)))
+
+
+def _texts(entry: dict[str, Any], key: str) -> tuple[str, ...]:
+    """The list of names under a key; a text alone is refused, for its letters would be taken for names."""
+    values = entry.get(key, [])
+    if not isinstance(values, list):
+        raise ConfigError(f"{key} is a list, found {values!r}")
+    return tuple(str(value) for value in values)
 
 
 def _files(data: Path | None, name: str, kind: str) -> list[Path]:
     """The file of that name, or those that match it; where no data folder is given, the name as it stands."""
     if data is None:
         return [Path(name)]
-    if kind == "FASTA" and set(name) & set("*?["):
+    if kind == "FASTA" and _is_pattern(name):
+        if Path(name).is_absolute():
+            raise ConfigError(f"the pattern {name} must start from the data folder, not from /")
         found = sorted(path for path in data.glob(name) if path.is_file())
         if not found:
             raise ConfigError(f"no {kind} matches {data / name}")
@@ -213,6 +230,10 @@ def _files(data: Path | None, name: str, kind: str) -> list[Path]:
     if not (data / name).is_file():
         raise ConfigError(f"{kind} {data / name} is missing")
     return [data / name]
+
+
+def _is_pattern(name: str) -> bool:
+    return bool(set(name) & set("*?["))
 
 
 def _open_fasta(path: Path) -> pysam.FastaFile:
