@@ -25,6 +25,13 @@ from dnagrinder_kernels.alibi import alibi_slopes
 from dnagrinder_kernels.cpu import native
 from dnagrinder_kernels.linear import FixedLinear, row_block
 from dnagrinder_kernels.reference import chosen_log_probs
+from dnagrinder_kernels.rowwise import (
+    embedding_layer_norm,
+    gated_activation,
+    residual_layer_norm,
+    triton_takes,
+    without_gradient,
+)
 
 __all__ = [
     "KINDS",
@@ -40,7 +47,6 @@ __all__ = [
 ]
 
 KINDS = ("reference", "blocked", "cpp", "triton", "flash")
-TRITON_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 TRITON_HEAD_WIDTH = 128
 TAKEN = {
     "cpp": "float32 and bfloat16 on an x86-64 CPU with a C++ compiler, heads of a multiple of "
@@ -48,7 +54,6 @@ TAKEN = {
     "triton": f"float32, float16 and bfloat16 on a CUDA device with the package triton, heads up to {TRITON_HEAD_WIDTH}",
     "flash": "float16 and bfloat16 on a CUDA device with the package flash-attn",
 }
-TRITON_FEATURES = 8192  # of a row that a LayerNorm kernel holds
 
 
 def attention_kind(q: Tensor) -> str:
@@ -127,59 +132,6 @@ def alibi_attention(
     return result if out is None else out.copy_(result)
 
 
-def residual_layer_norm(
-    x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor, eps: float, out: Tensor | None = None
-) -> Tensor:
-    """LayerNorm(x + residual) over the last dimension: (rows, features), weight and bias (features,).
-
-    ``out`` may be ``x`` itself; without gradients only.
-    """
-    if _without_gradient(x) and native.serves_rows(x) and residual.is_contiguous():
-        return native.residual_layer_norm(x, residual, weight, bias, eps, out)
-    if _triton_takes(x) and x.shape[-1] <= TRITON_FEATURES:
-        from dnagrinder_kernels.gpu import rowwise
-
-        result = rowwise.residual_layer_norm(x, residual, weight, bias, eps)
-    else:
-        result = reference.residual_layer_norm(x, residual, weight, bias, eps)
-    return result if out is None else out.copy_(result)
-
-
-def embedding_layer_norm(ids: Tensor, table: Tensor, offset: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    """LayerNorm(table[ids] + offset): ids (tokens,) int64; table (vocabulary, features); offset, weight, bias (features,).
-
-    Raises:
-        IndexError: an id outside the table (CPU).
-    """
-    if ids.device.type == "cpu" and ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < table.shape[0]:
-        raise IndexError(f"token ids must lie in [0, {table.shape[0]}), found {int(ids.min())} to {int(ids.max())}")
-    if _without_gradient(table) and native.serves_rows(table):
-        return native.embedding_layer_norm(ids.contiguous(), table, offset.contiguous(), weight, bias, eps)
-    if _triton_takes(table) and table.shape[-1] <= TRITON_FEATURES:
-        from dnagrinder_kernels.gpu import rowwise
-
-        return rowwise.embedding_layer_norm(ids, table, offset, weight, bias, eps)
-    return reference.embedding_layer_norm(ids, table, offset, weight, bias, eps)
-
-
-def gated_activation(x: Tensor, activation: str) -> Tensor:
-    """First half of the features, activated, times the second half: (rows, 2m) -> (rows, m).
-
-    ``activation`` is "swiglu" (SiLU; Shazeer 2020) or "geglu" (exact GELU).
-
-    Raises:
-        ValueError: another name.
-    """
-    halves_fit = x.shape[-1] % (2 * native.MULTIPLE) == 0
-    if activation == "swiglu" and _without_gradient(x) and halves_fit and native.serves_rows(x):
-        return native.swiglu(x)
-    if _triton_takes(x) and activation in reference.ACTIVATIONS:
-        from dnagrinder_kernels.gpu import rowwise
-
-        return rowwise.gated_activation(x, activation)
-    return reference.gated_activation(x, activation)
-
-
 class _CppForward(torch.autograd.Function):
     """Forward in C++, backward by running the blocked kind again with gradients."""
 
@@ -201,14 +153,10 @@ class _CppForward(torch.autograd.Function):
 def _cpp_attention(
     q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, slopes: Tensor, epsilon: float, out: Tensor | None
 ) -> Tensor:
-    if _without_gradient(q) and _without_gradient(k) and _without_gradient(v):
+    if without_gradient(q) and without_gradient(k) and without_gradient(v):
         return native.alibi_attention(q, k, v, cu_seqlens=cu_seqlens, slopes=slopes, epsilon=epsilon, out=out)
     attended: Tensor = _CppForward.apply(q, k, v, cu_seqlens, slopes, epsilon)
     return attended
-
-
-def _without_gradient(x: Tensor) -> bool:
-    return not (torch.is_grad_enabled() and x.requires_grad)
 
 
 def _takes(kind: str, q: Tensor) -> bool:
@@ -216,11 +164,7 @@ def _takes(kind: str, q: Tensor) -> bool:
     if kind == "cpp":
         return native.serves_attention(q)
     if kind == "triton":
-        return _triton_takes(q) and q.shape[-1] <= TRITON_HEAD_WIDTH
+        return triton_takes(q) and q.shape[-1] <= TRITON_HEAD_WIDTH
     if kind == "flash":
         return q.device.type == "cuda" and q.dtype.itemsize == 2 and importlib.util.find_spec("flash_attn") is not None
     return True
-
-
-def _triton_takes(x: Tensor) -> bool:
-    return x.device.type == "cuda" and x.dtype in TRITON_DTYPES and importlib.util.find_spec("triton") is not None

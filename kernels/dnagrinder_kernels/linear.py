@@ -3,6 +3,9 @@
 A matrix product may round a row differently when the number of rows changes, because libraries choose another blocking.
 Every product here therefore has one shape, ``row_block`` rows; callers keep their buffers filled up to a multiple of it.
 Within that shape a row's bits depend neither on its place nor on the number of threads (tested).
+
+Three kinds of code serve: C++ for bfloat16 on processors with AMX (cpu/csrc/linear.cpp), oneDNN with weights packed once,
+and torch. The choice follows from dtype, shape and processor alone: one by the clock would change bits between runs.
 """
 
 from __future__ import annotations
@@ -14,6 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dnagrinder_kernels.cpu import native
+from dnagrinder_kernels.rowwise import gated_activation
+
 CPU_ROWS = 1024  # CPU products reach 95 % of their rate here, and oneDNN and MKL rows are position-independent
 GPU_ROWS = 8192
 
@@ -24,29 +30,46 @@ def row_block(device: torch.device) -> int:
 
 
 class FixedLinear:
-    """x @ weight.T + bias for x of exactly ``row_block`` rows; weights are packed once where that pays.
+    """x @ weight.T + bias, and a gate where asked for, of exactly ``row_block`` rows.
 
-    Packing (oneDNN's blocked layout) pays for bfloat16 and, on processors of AMD, for float32, where oneDNN also beats MKL
-    (tests/benchmarks/operations.py). The choice follows from dtype and processor alone: one by the clock would
-    change bits between runs.
+    oneDNN's packing pays for bfloat16 and, on processors of AMD, for float32, where oneDNN also beats MKL
+    (tests/benchmarks/operations.py).
+
+    Args:
+        weight: (out, in).
+        bias: (out,), or None.
+        activation: a gate that follows (``gated_activation``), or None; the first half of the outputs goes into it.
 
     Attributes:
         rows: rows that a call takes.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None = None, activation: str | None = None) -> None:
         self.rows = row_block(weight.device)
-        self._weight, self._bias = weight, bias
-        self._packed = _pack(weight, self.rows) if packing_pays(weight) else None
+        self._weight, self._bias, self._activation = weight, bias, activation
+        self._tiles = self._packed = None
+        if native.serves_linear(weight):
+            self._tiles = native.pack_linear(weight, bias, gated=activation == "swiglu")
+        elif packing_pays(weight):
+            self._packed = _pack(weight, self.rows)
 
     def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
-        """(rows, in) -> (rows, out features), into ``out`` where given.
+        """(rows, in) -> (rows, out features), half as many behind a gate; into ``out`` where given.
 
         Raises:
             ValueError: another number of rows.
         """
         if x.shape[0] != self.rows:
             raise ValueError(f"a product has {self.rows} rows, got {x.shape[0]}; fill up with zeros")
+        if self._activation is None:
+            return self._product(x, out)
+        product = self._product(x, None)
+        gated = product if self._tiles and self._tiles.gated else gated_activation(product, self._activation)
+        return gated if out is None else out.copy_(gated)
+
+    def _product(self, x: Tensor, out: Tensor | None) -> Tensor:
+        if self._tiles is not None:
+            return native.linear(x, self._tiles, out)
         if self._packed is not None:
             product: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._packed, self._bias, "none", [], "")
             return product if out is None else out.copy_(product)

@@ -6,16 +6,13 @@ import pytest
 import torch
 
 from dnagrinder_kernels import (
-    FixedLinear,
     chosen_log_probs,
     embedding_layer_norm,
     gated_activation,
     reference,
     residual_layer_norm,
-    row_block,
 )
 from dnagrinder_kernels.cpu.build import supported_instruction_sets
-from dnagrinder_kernels.linear import CPU_ROWS, packing_pays
 
 DTYPES = [torch.float32, torch.bfloat16]
 
@@ -121,39 +118,3 @@ def test_chosen_log_probs_are_normalised_over_the_vocabulary_in_float32():
     torch.testing.assert_close(found.exp().sum(-1), torch.ones(7))
     chosen = torch.tensor([[0, 10]]).expand(7, 2)
     assert torch.equal(chosen_log_probs(logits, chosen), found[:, [0, 10]])
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("packed", [True, False])
-@pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize(("features", "width"), [(64, 96), (256, 768)])
-def test_a_row_has_the_same_bits_at_every_place(dtype, packed, threads, features, width, monkeypatch):
-    monkeypatch.setattr("dnagrinder_kernels.linear.packing_pays", lambda _: packed)
-    weight, bias = random(width, features, dtype=dtype), random(width, dtype=dtype, seed=1)
-    linear = FixedLinear(weight, bias)
-    row = random(1, features, dtype=dtype, seed=2)
-    before = torch.get_num_threads()
-    with torch.inference_mode():
-        alone = linear(torch.cat([row, torch.zeros(CPU_ROWS - 1, features, dtype=dtype)]))[0]
-        torch.set_num_threads(threads)
-        try:
-            x = random(CPU_ROWS, features, dtype=dtype, seed=3)
-            x[::37] = row
-            found = linear(x)
-            into = linear(x, out=torch.empty_like(found))
-        finally:
-            torch.set_num_threads(before)
-    assert torch.equal(found, into)
-    assert (found[::37] == alone).all()
-    torch.testing.assert_close(alone.float(), row[0].float() @ weight.float().T + bias.float(), rtol=2e-2, atol=8e-2)
-
-
-def test_a_product_of_another_shape_is_refused():
-    linear = FixedLinear(random(8, 8))
-    with pytest.raises(ValueError, match=f"{row_block(torch.device('cpu'))} rows"):
-        linear(random(3, 8))
-
-
-def test_packing_is_chosen_by_dtype_and_processor_alone():
-    assert packing_pays(random(8, 8).double()) is False
-    assert packing_pays(random(8, 8, dtype=torch.bfloat16)) == packing_pays(random(64, 32, dtype=torch.bfloat16))

@@ -19,7 +19,7 @@ from functools import lru_cache
 from pathlib import Path
 
 SOURCES = Path(__file__).with_name("csrc")
-UNITS = ("attention.cpp", "rowwise.cpp")
+UNITS = ("attention.cpp", "linear.cpp", "rowwise.cpp")
 COMMON_FLAGS = ("-O3", "-std=c++17", "-fopenmp", "-shared", "-fPIC", "-fno-math-errno")
 
 # Instruction sets, smallest first: what /proc/cpuinfo must list, and the compiler's flags. Each includes those above it.

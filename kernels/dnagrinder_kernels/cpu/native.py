@@ -1,13 +1,14 @@
-"""The C++ kernels as functions on tensors: attention, LayerNorm with what is added before it, SwiGLU. CPU, no gradients.
+"""The C++ kernels as functions on tensors: attention, products, LayerNorm with a sum before it, SwiGLU; no gradients.
 
-They take float32 and bfloat16 tensors whose last dimension is a multiple of 16. ``library()`` is None where they cannot be
-compiled; that is said once, and PyTorch serves.
+They take float32 and bfloat16 tensors on the CPU whose last dimension is a multiple of 16; products are for bfloat16 on
+processors with AMX. ``library()`` is None where they cannot be compiled; that is said once, and PyTorch serves.
 """
 
 from __future__ import annotations
 
 import ctypes
 import warnings
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
@@ -17,6 +18,7 @@ from dnagrinder_kernels.cpu.build import BuildError, chosen_instruction_set, loa
 
 DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 MULTIPLE = 16  # features come in whole registers of any instruction set
+TILE_SIDE = 32  # features and outputs of a product come in blocks of so many
 MOST_HEAD_WIDTH = 128
 MOST_FEATURES = 8192
 PARALLEL_ELEMENTS = 1 << 16  # below, waking a second thread costs more than it brings
@@ -36,6 +38,32 @@ class _AttentionCall(ctypes.Structure):
         ("threads", ctypes.c_int),
         ("computed", ctypes.c_void_p),
     )
+
+
+class _LinearCall(ctypes.Structure):
+    """``struct Call`` of csrc/linear.cpp."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("x", "panels", "bias", "out")),
+        *((name, ctypes.c_long) for name in ("x_row", "out_row", "rows", "features", "width")),
+        *((name, ctypes.c_int) for name in ("gated", "threads")),
+    )
+
+
+@dataclass(frozen=True)
+class PackedLinear:
+    """The weights of a product as csrc/linear.cpp reads them (``pack_linear``).
+
+    Attributes:
+        panels: (width / 32, features / 32, 2, 16, 16, 2) bfloat16: of 32 outputs, 32 features a step: outputs 0-15 or 16-31,
+            pairs of features, outputs, the two of a pair.
+        bias: (width,) bfloat16 in the order of the panels, or None.
+        gated: whether the SwiGLU gate follows; a panel then holds 16 gates and the 16 values that they scale.
+    """
+
+    panels: Tensor
+    bias: Tensor | None
+    gated: bool
 
 
 def library() -> ctypes.CDLL | None:
@@ -72,6 +100,14 @@ def serves_rows(x: Tensor) -> bool:
     width = x.shape[-1]
     contiguous = x.is_contiguous() and width % MULTIPLE == 0 and width <= MOST_FEATURES
     return _serves(x) and contiguous and library() is not None
+
+
+def serves_linear(weight: Tensor) -> bool:
+    """Whether ``linear`` takes this weight, (out, in): bfloat16, both in whole tiles, and a processor with AMX."""
+    fits = weight.shape[0] % TILE_SIDE == 0 and weight.shape[1] % TILE_SIDE == 0
+    if weight.device.type != "cpu" or weight.dtype != torch.bfloat16 or not fits:
+        return False
+    return hasattr(library(), "dnagrinder_linear")
 
 
 def _serves(x: Tensor) -> bool:
@@ -144,6 +180,43 @@ def embedding_layer_norm(ids: Tensor, table: Tensor, offset: Tensor, weight: Ten
     pointers = [ctypes.c_void_p(t.data_ptr()) for t in (ids, table, offset, weight, bias, out)]
     function = getattr(_loaded(), f"dnagrinder_embedding_layer_norm_{DTYPES[table.dtype]}")
     function(*pointers, *_sizes(out), ctypes.c_float(eps), _threads(out.numel()))
+    return out
+
+
+def pack_linear(weight: Tensor, bias: Tensor | None = None, *, gated: bool = False) -> PackedLinear:
+    """Weight (out, in) and bias (out,) in the order of ``linear``; gated: the first half of the outputs are gates."""
+    width, features = weight.shape
+    order = torch.arange(width)
+    if gated:
+        order = order.view(2, -1, TILE_SIDE // 2).transpose(0, 1).reshape(-1)
+    columns = weight.detach()[order].view(-1, 2, TILE_SIDE // 2, features // TILE_SIDE, TILE_SIDE // 2, 2)
+    panels = columns.permute(0, 3, 1, 4, 2, 5).contiguous()
+    return PackedLinear(panels, None if bias is None else bias.detach()[order].contiguous(), gated)
+
+
+def linear(x: Tensor, packed: PackedLinear, out: Tensor | None = None) -> Tensor:
+    """x @ weight.T + bias, gated where it was packed so; sums, bias and gate in float32, rounded once.
+
+    Any number of rows (rows, in), last dimension contiguous, into ``out`` (rows, out features) where given. A row's bits do
+    not depend on the other rows, on its place or on threads.
+    """
+    width, features = packed.panels.shape[0] * TILE_SIDE, packed.panels.shape[1] * TILE_SIDE
+    if out is None:
+        out = torch.empty((x.shape[0], width // 2 if packed.gated else width), dtype=x.dtype)
+    call = _LinearCall(
+        x.data_ptr(),
+        packed.panels.data_ptr(),
+        None if packed.bias is None else packed.bias.data_ptr(),
+        out.data_ptr(),
+        x.stride(0),
+        out.stride(0),
+        x.shape[0],
+        features,
+        width,
+        packed.gated,
+        _threads(x.numel()),
+    )
+    _loaded().dnagrinder_linear(ctypes.byref(call))
     return out
 
 

@@ -20,7 +20,6 @@ from dnagrinder_kernels import (
     alibi_attention,
     chosen_log_probs,
     embedding_layer_norm,
-    gated_activation,
     residual_layer_norm,
     row_block,
 )
@@ -134,16 +133,16 @@ class _Layer:
     def __init__(self, block: Block) -> None:
         self.qkv = FixedLinear(block.qkv.weight, block.qkv.bias)
         self._out = FixedLinear(block.out.weight, block.out.bias)
-        self._gated = FixedLinear(block.gated.weight)
+        self._gated = FixedLinear(block.gated.weight, activation=block.activation)
         self._down = FixedLinear(block.down.weight, block.down.bias)
-        self._attention_norm, self._ffn_norm, self._activation = block.attention_norm, block.ffn_norm, block.activation
+        self._attention_norm, self._ffn_norm = block.attention_norm, block.ffn_norm
 
     def rest(self, states: Tensor, mixed: Tensor) -> None:
         """What follows attention, on the rows of ``states``, in place."""
         norm = self._attention_norm
         residual_layer_norm(states, self._out(mixed), norm.weight, norm.bias, norm.eps, out=states)
         norm = self._ffn_norm
-        gated = gated_activation(self._gated(states), self._activation)  # (rows, intermediate)
+        gated = self._gated(states)  # (rows, intermediate)
         residual_layer_norm(states, self._down(gated), norm.weight, norm.bias, norm.eps, out=states)
 
 

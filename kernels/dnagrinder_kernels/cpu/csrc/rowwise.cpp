@@ -8,21 +8,28 @@ namespace {
 
 const long MOST_FEATURES = 8192;
 
-// LayerNorm(first + second) of one row of d features, scaled and shifted. Four sums run abreast: one would wait for itself.
+// f(c, lane) for every register c of a row, with four lanes in turn: sums that run abreast do not wait for each other.
+template <class F> void walk(long d, F f) {
+    long c = 0;
+    for (; c + 4 * W <= d; c += 4 * W) f(c, 0), f(c + W, 1), f(c + 2 * W, 2), f(c + 3 * W, 3);
+    for (; c < d; c += W) f(c, 0);
+}
+
+// LayerNorm(first + second) of one row of d features, scaled and shifted.
 template <class T>
 void normalise_sum(const T *first, const T *second, const T *weight, const T *bias, float eps, long d, T *out) {
     alignas(64) float values[MOST_FEATURES];
     Vec total[4] = {zero(), zero(), zero(), zero()}, square[4] = {zero(), zero(), zero(), zero()};
-    for (long c = 0, lane = 0; c < d; c += W, lane = (lane + 1) & 3) {
+    walk(d, [&](long c, int lane) {
         const Vec value = add(load(first + c), load(second + c));
         total[lane] = add(total[lane], value);
         store(values + c, value);
-    }
+    });
     const Vec mean = all(sum(add(add(total[0], total[1]), add(total[2], total[3]))) / (float)d);
-    for (long c = 0, lane = 0; c < d; c += W, lane = (lane + 1) & 3) {
+    walk(d, [&](long c, int lane) {
         const Vec apart = sub(load(values + c), mean);
         square[lane] = fma(apart, apart, square[lane]);
-    }
+    });
     const float variance = sum(add(add(square[0], square[1]), add(square[2], square[3]))) / (float)d;
     const Vec scale = all(1.f / std::sqrt(variance + eps));
     for (long c = 0; c < d; c += W) {
@@ -48,13 +55,11 @@ void embedding_layer_norm(const int64_t *ids, const T *table, const T *offset, c
 // silu(gate) * value; a row of x is the gates, then the values.
 template <class T> void swiglu(const T *x, T *out, long rows, long m, int threads) {
     const bool exact = sizeof(T) == 4;
-    const Vec one = all(1.f), log2e = all(-1.44269504f);
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (long r = 0; r < rows; r++)
         for (long c = 0; c < m; c += W) {
             const Vec gate = load(x + 2 * r * m + c), value = load(x + (2 * r + 1) * m + c);
-            const Vec below = add(one, exp2<exact>(mul(gate, log2e)));
-            store(out + r * m + c, mul(exact ? div(gate, below) : mul(gate, inverse(below)), value));
+            store(out + r * m + c, mul(silu<exact>(gate), value));
         }
 }
 

@@ -193,3 +193,9 @@ template <bool EXACT> static inline Vec exp2_polynomial(Vec r) {
     p = fma(p, r, all(0.695833538f));
     return fma(p, r, all(0.999925219f));
 }
+
+// x / (1 + e^-x), as exact as exp2.
+template <bool EXACT> static inline Vec silu(Vec x) {
+    const Vec below = add(all(1.f), exp2<EXACT>(mul(x, all(-1.44269504f))));
+    return EXACT ? div(x, below) : mul(x, inverse(below));
+}
