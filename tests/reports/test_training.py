@@ -1,5 +1,6 @@
 """The page of a training: from log and state alone, escaped, with what speaks against it on top."""
 
+import math
 import re
 
 import pytest
@@ -40,6 +41,16 @@ def test_the_page_tells_log_and_settings(folder):
     assert not re.search(r"(src|href)=\"(?!#)", page)
 
 
+def test_the_page_of_a_training_that_diverged_says_so(folder):
+    with open_log(folder, 30) as log:
+        for step in range(31, 41):
+            write_row(log, report(step, math.nan, math.inf))
+    write_training_page(folder)
+    page = (folder / "training.html").read_text()
+    assert "The loss was not a number" in page
+    assert page.count("<svg") == 4
+
+
 def test_a_folder_without_a_state_has_no_page(tmp_path):
     (tmp_path / "log.tsv").write_text("step\n")
     with pytest.raises(CheckpointError, match="holds no state"):
@@ -48,7 +59,9 @@ def test_a_folder_without_a_state_has_no_page(tmp_path):
 
 def test_every_step_is_in_a_point_of_the_curve():
     rows = [report(step, loss=float(step)) for step in range(1, 101)]
-    drawn = str(chart(rows, lambda row: row.loss, "axis", "Title"))
+    asked = []
+    drawn = str(chart(rows, lambda row: asked.append(row.step) or row.loss, "axis", "Title"))
+    assert asked == list(range(1, 101))
     assert drawn.count("<circle") > 20
     assert "100: " in drawn or "100.00: " in drawn
     assert chart(rows[:1], lambda row: row.loss, "axis", "Title") == ""

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -113,6 +114,37 @@ def test_a_killed_training_ends_with_the_same_weights(arguments, train, reposito
         for folder in (tmp_path / "whole", out)
     ]
     assert digests[0] == digests[1]
+
+
+PATIENT = """
+import os, pathlib, sys, time
+from datetime import timedelta
+import torch
+from dnagrinder.training import parallel
+
+parallel.TIMEOUT = timedelta(seconds=5)
+folder = pathlib.Path(sys.argv[1])
+(folder / os.environ["RANK"]).touch()
+while len(list(folder.iterdir())) < 2:
+    time.sleep(0.05)
+with parallel.joined_world(torch.device("cpu")) as world:
+    time.sleep(8 if world.is_first else 0)
+    world.wait()
+"""
+
+
+def test_waiting_for_the_first_process_has_no_short_timeout(repository, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    world = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", PATIENT, str(tmp_path)], env=environment(repository) | world | {"RANK": rank}
+        )
+        for rank in "01"
+    ]
+    assert [process.wait(timeout=120) for process in processes] == [0, 0]
 
 
 def test_one_process_shards_nothing():

@@ -1,5 +1,6 @@
 """The trainer: it learns, resumes to the bit, keeps states apart, and its pieces add up to the whole."""
 
+import weakref
 from dataclasses import replace
 from itertools import pairwise
 
@@ -13,6 +14,7 @@ from dnagrinder.model.tokenizer import CLS, PAD
 from dnagrinder.training.batches import FILL, BatchMaker
 from dnagrinder.training.curriculum import Curriculum
 from dnagrinder.training.masking import IGNORED, Masking
+from dnagrinder.training.parallel import World
 from dnagrinder.training.pretrain import Trainer, masked_token_loss
 from dnagrinder.training.recipe import Recipe
 from dnagrinder.training.state import states
@@ -65,6 +67,23 @@ def test_the_newest_two_states_are_kept(make, tmp_path):
     make(tmp_path / "run").run(lambda _: None, save_every=2)
     assert [path.stem for path in states(tmp_path / "run")] == ["state-00000006", "state-00000008"]
     assert not list((tmp_path / "run").glob("*.partial"))
+
+
+def test_only_the_first_process_keeps_whole_tensors(make, tmp_path, monkeypatch):
+    trainer = make(tmp_path / "run")
+    trainer.run(lambda _: None, until=1)
+    alive = []
+
+    def whole(tensor):
+        assert sum(reference() is not None for reference in alive) <= 1
+        copy = tensor.detach().clone()
+        alive.append(weakref.ref(copy))
+        return copy
+
+    monkeypatch.setattr(trainer.weights, "whole", whole)
+    trainer.world = World(rank=1)
+    trainer.save()
+    assert len(alive) == 3 * len(trainer.weights.masters())
 
 
 def test_other_settings_do_not_continue_a_state(make, tmp_path):

@@ -49,17 +49,22 @@ def write_training_page(folder: Path) -> None:
 
 
 def chart(rows: Sequence[StepReport], value: Callable[[StepReport], float], axis: str, title: str) -> Markup:
-    """Means over runs of steps, growing with the logarithm of the step; whiskers hold the central 80 % of the steps."""
-    if len(rows) < 2:
+    """Means over runs of steps, growing with the logarithm of the step; whiskers hold the central 80 % of the steps.
+
+    Steps whose value is no finite number are left out.
+    """
+    measured = [(row.step, value(row)) for row in rows]
+    finite = [(step, number) for step, number in measured if np.isfinite(number)]
+    if len(finite) < 2:
         return Markup("")
-    edges = np.unique(np.geomspace(1, len(rows), POINTS + 1).round().astype(int))
+    edges = np.unique(np.concatenate([[0], np.geomspace(1, len(finite), POINTS).round().astype(int)]))
     points = []
-    for number, (first, last) in enumerate(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)):
-        part = [value(row) for row in rows[first - 1 : last]]
+    for place, (first, last) in enumerate(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)):
+        part = [number for _, number in finite[first:last]]
         low, high = np.quantile(part, [0.1, 0.9])
-        labelled = number % max(1, len(edges) // TICKS) == 0
-        label = f"{rows[last - 1].step:,}" if labelled else ""
-        points.append(Point(rows[last - 1].step, float(np.mean(part)), float(low), float(high), label))
+        step = finite[last - 1][0]
+        label = f"{step:,}" if place % max(1, len(edges) // TICKS) == 0 else ""
+        points.append(Point(step, float(np.mean(part)), float(low), float(high), label))
     return curve(points, "Step (logarithmic)", axis, title)
 
 

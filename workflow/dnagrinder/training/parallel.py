@@ -26,6 +26,7 @@ from dnagrinder.errors import ConfigError
 from dnagrinder.model.heads import MaskedLanguageModel
 
 TIMEOUT = timedelta(minutes=30)  # the slowest step of a process may take this much longer than that of the others
+PATIENCE = timedelta(days=7)  # what ``wait`` waits; counting the tokens of a large corpus takes the first process hours
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,13 @@ class World:
         rank: number of this process, 0-based.
         size: number of processes.
         device: where this process computes.
+        patient: the same processes with a longer timeout; None where there is but one.
     """
 
     rank: int = 0
     size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    patient: dist.ProcessGroup | None = None
 
     @property
     def is_first(self) -> bool:
@@ -56,9 +59,9 @@ class World:
         return float(tensor.item())
 
     def wait(self) -> None:
-        """Return when every process is here."""
+        """Return when every process is here, however long the first works alone."""
         if self.size > 1:
-            dist.barrier()
+            dist.barrier(self.patient)
 
 
 @contextmanager
@@ -80,7 +83,7 @@ def joined_world(device: torch.device) -> Iterator[World]:
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
     try:
-        yield World(dist.get_rank(), size, device)
+        yield World(dist.get_rank(), size, device, dist.new_group(timeout=PATIENCE, backend="gloo"))
     finally:
         dist.destroy_process_group()
 

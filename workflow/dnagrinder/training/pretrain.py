@@ -132,7 +132,9 @@ class Trainer:
         for name, master in self.weights.masters().items():
             moments = self.optimizer.state[master]
             for kind, value in (("master", master), ("exp_avg", moments["exp_avg"]), ("exp_avg_sq", moments["exp_avg_sq"])):
-                tensors[f"{kind}.{name}"] = self.weights.whole(value)
+                whole = self.weights.whole(value)
+                if self.world.is_first:
+                    tensors[f"{kind}.{name}"] = whole.cpu()  # sharded weights need not fit one GPU
         if self.world.is_first:
             save_state(self.folder, TrainingState(self.step, self.seconds, tensors), self.identity)
         self.world.wait()

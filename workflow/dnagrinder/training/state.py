@@ -35,7 +35,7 @@ def save_state(folder: Path, state: TrainingState, identity: dict[str, Any]) -> 
     path = folder / f"state-{state.step:08d}.safetensors"
     partial = path.with_suffix(".partial")
     facts = {"step": str(state.step), "seconds": repr(state.seconds), "run": json.dumps(identity)}
-    save_file({name: tensor.contiguous().cpu() for name, tensor in state.tensors.items()}, partial, metadata=facts)
+    save_file({name: tensor.contiguous() for name, tensor in state.tensors.items()}, partial, metadata=facts)
     partial.chmod(0o644)  # safetensors writes for the owner alone
     partial.replace(path)
     for old in states(folder)[:-KEPT]:
