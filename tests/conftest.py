@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
+settings.register_profile("any machine", deadline=None)  # a time limit would fail where the machine is busy
+settings.load_profile("any machine")
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
