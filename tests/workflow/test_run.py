@@ -14,6 +14,7 @@ import pytest
 from workflow_run import JOINT_SAMPLES, SITES, Run
 
 from dnagrinder.cli import main
+from dnagrinder.reports.explain import explain
 
 SAMPLES = ("one", *JOINT_SAMPLES)
 RESULTS = {
@@ -88,6 +89,15 @@ def test_every_allele_is_accounted_for(finished: Run) -> None:
         assert told["ref_checked"] == told["ref_matched"] == SITES
     single = json.loads((finished.folder / "results" / "samples" / "one" / "sample.json").read_text())
     assert single["not_carried"] == 0
+
+
+def test_what_happened_to_an_allele_can_be_asked(finished: Run) -> None:
+    results = finished.folder / "results"
+    for sample in SAMPLES:
+        (row, *_) = pq.read_table(results / "samples" / sample / "scores.parquet").to_pylist()
+        facts = explain(results, sample, f"chr{row['contig']}:{row['start'] + 1}:{row['ref']}:{row['alt']}")
+        assert (facts["outcome"], facts["score"]["score"]) == ("scored", row["score"])
+        assert (facts["records"][0]["record"], facts["records"][0]["genotype"]) == (row["record"], row["genotype"])
 
 
 def test_each_allele_is_scored_once_in_the_cohort(finished: Run) -> None:

@@ -199,8 +199,8 @@ def _ledger_row(rejected: Rejected) -> tuple[object, ...]:
         rejected.alt_index,
         record.contig,
         record.position,
-        _cut(record.ref),
-        _cut(record.alts[rejected.alt_index - 1]) if rejected.alt_index else ".",
+        cut(record.ref),
+        cut(record.alts[rejected.alt_index - 1]) if rejected.alt_index else ".",
         rejected.reason.value,
         rejected.detail,
     )
@@ -238,6 +238,6 @@ def _frequency(text: str | None, alts: int, index: int) -> float | None:
     return frequency if math.isfinite(frequency) else None
 
 
-def _cut(bases: str) -> str:
-    """Long alleles cut to their first 200 characters and their length."""
+def cut(bases: str) -> str:
+    """An allele as the ledger has it: a long one cut to its first 200 characters and its length."""
     return bases if len(bases) <= _LEDGER_BASES else f"{bases[:_LEDGER_BASES]}...({len(bases)} bp)"

@@ -17,29 +17,71 @@ _SHOWN_BASES = 40
 
 
 class Reason(StrEnum):
-    """Why an input allele is in the ledger; ``description`` says it to people."""
+    """Why an input allele is in the ledger; ``description`` says it to people, ``advice`` what they can do."""
 
     description: str
+    advice: str
 
-    def __new__(cls, code: str, description: str) -> Reason:
+    def __new__(cls, code: str, description: str, advice: str) -> Reason:
         member = str.__new__(cls, code)
         member._value_ = code
         member.description = description
+        member.advice = advice
         return member
 
-    REF_MISMATCH = "REF_MISMATCH", "REF of the record differs from the reference sequence"
-    REFERENCE_N = "REFERENCE_N", "the reference has no known base (N) where REF or the anchor base lies"
-    CONTIG_ABSENT = "CONTIG_ABSENT", "the contig is not in the reference"
-    POSITION_OUT_OF_RANGE = "POSITION_OUT_OF_RANGE", "the record lies beyond the ends of the contig"
-    SPANNING_DELETION = "SPANNING_DELETION", "ALT * stands for a deletion that another record describes"
-    NON_REF = "NON_REF", "ALT <NON_REF> or <*> stands for any other allele of a gVCF block"
-    SYMBOLIC = "SYMBOLIC", "symbolic ALT such as <DEL> gives no sequence"
-    BREAKEND = "BREAKEND", "breakend ALT joins two places of the genome"
-    IUPAC = "IUPAC", "REF or ALT holds letters other than A, C, G and T"
-    MISSING_ALT = "MISSING_ALT", "the record has no ALT allele"
-    SAME_AS_REF = "SAME_AS_REF", "ALT equals REF"
-    TOO_LONG = "TOO_LONG", "the changed bases exceed a quarter of the window"
-    NO_CONTEXT = "NO_CONTEXT", "more than half of the window around the allele is unknown sequence (N)"
+    REF_MISMATCH = (
+        "REF_MISMATCH",
+        "REF of the record differs from the reference sequence",
+        "give the FASTA that the variants were called on; with the right one, the record itself is wrong",
+    )
+    REFERENCE_N = (
+        "REFERENCE_N",
+        "the reference has no known base (N) where REF or the anchor base lies",
+        "nothing can be scored on unknown sequence; a more complete assembly may know these bases",
+    )
+    CONTIG_ABSENT = (
+        "CONTIG_ABSENT",
+        "the contig is not in the reference",
+        "give a FASTA that holds the contig; chr20 and 20, chrM and MT are taken for one already",
+    )
+    POSITION_OUT_OF_RANGE = (
+        "POSITION_OUT_OF_RANGE",
+        "the record lies beyond the ends of the contig",
+        "give the FASTA of the build that the variants were called on",
+    )
+    SPANNING_DELETION = (
+        "SPANNING_DELETION",
+        "ALT * stands for a deletion that another record describes",
+        "nothing to do: look at the record of the deletion, which begins further left",
+    )
+    NON_REF = (
+        "NON_REF",
+        "ALT <NON_REF> or <*> stands for any other allele of a gVCF block",
+        "nothing to do: it names no allele; genotype the gVCF (GATK GenotypeGVCFs) to have called alleles only",
+    )
+    SYMBOLIC = (
+        "SYMBOLIC",
+        "symbolic ALT such as <DEL> gives no sequence",
+        "where the caller can write REF and ALT as sequence, let it; then the allele's length decides",
+    )
+    BREAKEND = "BREAKEND", "breakend ALT joins two places of the genome", "rearrangements are not scored"
+    IUPAC = (
+        "IUPAC",
+        "REF or ALT holds letters other than A, C, G and T",
+        "write one ALT for each base that an ambiguity code stands for; where REF is N, an assembly that knows the base",
+    )
+    MISSING_ALT = "MISSING_ALT", "the record has no ALT allele", "nothing to do: the record says that there is no variant"
+    SAME_AS_REF = "SAME_AS_REF", "ALT equals REF", "nothing to do: the record changes nothing"
+    TOO_LONG = (
+        "TOO_LONG",
+        "the changed bases exceed a quarter of the window",
+        "a larger window (scoring: window) takes longer alleles",
+    )
+    NO_CONTEXT = (
+        "NO_CONTEXT",
+        "more than half of the window around the allele is unknown sequence (N)",
+        "a smaller window (scoring: window) may hold enough known bases",
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from types import TracebackType
 
@@ -20,6 +21,7 @@ from dnagrinder.genome.annotations import Annotator
 from dnagrinder.genome.files import compression, existing_file, open_text
 from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.genome.variants import DEFAULT_WINDOW, Allele, Reason, Verdict, judge
+from dnagrinder.genome.vcf_lines import checked_lines
 
 #: A file is taken for another build when at least this many REF alleles were compared and more than half differ.
 _ENOUGH_TO_JUDGE_BUILD = 20
@@ -122,11 +124,11 @@ class VcfFile:
         self._resources = ExitStack()
         try:
             self._resources.enter_context(_quiet_htslib())
-            readable = self._seekable()
-            self._file = self._open(readable)
+            self._readable = self._seekable()
+            self._file = self._open(self._readable)
             self._resources.callback(_close, self._file)
             self.samples = tuple(self._file.header.samples)
-            self.genotyped = self._select(samples, readable)
+            self.genotyped = self._select(samples)
         except BaseException:
             self._resources.close()
             raise
@@ -158,9 +160,11 @@ class VcfFile:
             InputError: a line that is no VCF record or a damaged file; names the line or the last good record.
         """
         ordinal, contig, position = 0, "", 0
+        lines = self._lines()
         while True:
             try:
                 text = str(next(self._file))
+                next(lines)
             except StopIteration:
                 return
             except (OSError, ValueError) as error:
@@ -212,6 +216,12 @@ class VcfFile:
             raise InputError(f"VCF {self.path} is truncated or damaged: {error}") from error
         return copy
 
+    def _lines(self) -> Iterator[bytes]:
+        """The text beside htslib's records, checked for what htslib reads over; BCF has none."""
+        if self._file.format == "BCF":
+            return repeat(b"")
+        return checked_lines(self._readable, len(self.samples), self.path)
+
     def _open(self, readable: Path) -> pysam.VariantFile:
         try:
             return pysam.VariantFile(str(readable))
@@ -222,7 +232,7 @@ class VcfFile:
                 ) from error
             raise InputError(f"VCF {self.path} {_why_no_header(self.path)}") from error
 
-    def _select(self, samples: Sequence[str] | None, readable: Path) -> tuple[str, ...]:
+    def _select(self, samples: Sequence[str] | None) -> tuple[str, ...]:
         """Tell htslib to skip the columns nobody asked for; the columns kept, in file order."""
         if samples is None:
             return self.samples
@@ -234,7 +244,7 @@ class VcfFile:
             self._file.subset_samples(list(dict.fromkeys(samples)))
         elif self.samples:
             self._file.close()
-            self._file = pysam.VariantFile(str(readable), drop_samples=True)
+            self._file = pysam.VariantFile(str(self._readable), drop_samples=True)
             self._resources.callback(_close, self._file)
         return tuple(name for name in self.samples if name in set(samples))
 

@@ -51,7 +51,7 @@ def build_sample_tables(
         ConfigError: a sample's column is not in the file. InputError: a table is missing or damaged.
         InvariantError: alleles_in_file = not_carried + alleles_in or alleles_in = scored + from_store + rejected fails.
     """
-    facts = _read_json(summary)
+    facts = read_json(summary)
     provenance = common_provenance(scores)
     scored, rejected = attach_scores(read_parquet(alleles), scores), read_parquet(ledger)
     result = {}
@@ -79,7 +79,7 @@ def build_sample_tables(
 
 def read_summary(folder: Path) -> dict[str, Any]:
     """The sample.json of a sample's folder. Raises InputError where there is none or it is damaged."""
-    return _read_json(folder / SUMMARY)
+    return read_json(folder / SUMMARY)
 
 
 def write_tsv(table: pa.Table, path: Path) -> None:
@@ -214,7 +214,8 @@ def _with_position(table: pa.Table) -> pa.Table:
     return table.add_column(place, "position", pc.add(table["start"], 1))
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file. Raises InputError where there is none."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -45,12 +45,17 @@ def write_parquet(table: pa.Table, path: Path, provenance: dict[str, Any] | None
         pq.write_table(table, partial, compression="zstd")
 
 
-def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read a table. Raises InputError where the file is absent, no Parquet, or lacks a column."""
+def read_parquet(
+    path: Path, columns: Sequence[str] | None = None, filters: Sequence[tuple[str, str, Any]] | None = None
+) -> pa.Table:
+    """Read a table, or its rows that pass all ``filters`` (column, comparison, value; pyarrow's).
+
+    Raises InputError where the file is absent, no Parquet, or lacks a column.
+    """
     if not path.is_file():
         raise InputError(f"table {path} is missing")
     try:
-        return pq.read_table(path, columns=list(columns) if columns else None)
+        return pq.read_table(path, columns=list(columns) if columns else None, filters=list(filters) if filters else None)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"table {path} cannot be read: {error}") from error
 
