@@ -17,6 +17,7 @@ COMMANDS = [
     "score-regions",
     "read-variants",
     "annotate",
+    "calibrate",
     "report",
     "pretrain",
     "train-tokenizer",

@@ -146,3 +146,12 @@ def test_text_is_escaped() -> None:
 
 def test_key_shows_every_shade() -> None:
     assert len(list(parse(shade_key()).iter(f"{SVG}path"))) == 10
+
+
+def test_a_linear_curve_has_round_ticks_on_both_sides_of_nought() -> None:
+    points = [Point(-4.0, 1.0, 0.5, 1.5), Point(0.0, 0.0, -0.5, 0.5), Point(4.0, -1.0, -1.5, -0.5)]
+    svg = parse(curve(points, "Score", "Points", "Title", linear=True))
+    across = [float(circle.get("cx", "nan")) for circle in svg.iter(f"{SVG}circle")]
+    assert across[1] - across[0] == pytest.approx(across[2] - across[1], abs=0.02)
+    ticks = [text.text for text in svg.iter(f"{SVG}text") if text.get("class") == "tick"]
+    assert {"−4", "−2", "0", "2", "4"} <= set(ticks)

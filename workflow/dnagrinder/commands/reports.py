@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +21,9 @@ from dnagrinder.reports.multiqc import write_multiqc
 from dnagrinder.reports.sample import write_sample_report
 from dnagrinder.reports.tables import build_sample_tables
 from dnagrinder.reports.vcf import annotate_vcf
+from dnagrinder.scoring.calibration.applying import Judge
+from dnagrinder.scoring.calibration.file import read_calibration
+from dnagrinder.scoring.calibration.origin import ScoreOrigin
 
 AllelesTable = Annotated[Path, typer.Option(help="alleles.parquet of the call set.")]
 LedgerTable = Annotated[Path, typer.Option(help="ledger.parquet of the call set.")]
@@ -42,19 +46,30 @@ def annotate(
     alleles: AllelesTable,
     ledger: LedgerTable,
     out: Annotated[Path, typer.Option("--out", "-o", help="Annotated VCF (bgzip; .tbi beside it).")],
+    calibration: Annotated[
+        Path | None, typer.Option(help="Calibration file: also write PP3/BP4 evidence, within its scope.")
+    ] = None,
+    reference: Annotated[
+        Path | None, typer.Option("--reference", "-r", help="Reference, for a calibration that corrects for context.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write the scores into a VCF's INFO column; every other byte of a record stays as it is."""
-    check_paths([vcf, alleles, ledger, *scores], [out])
-    counts = annotate_vcf(
-        vcf,
-        out,
-        alleles=alleles,
-        ledger=ledger,
-        scores=scores,
-        provenance=common_provenance(scores),
-        tool_version=__version__,
-    )
+    check_paths([vcf, alleles, ledger, calibration, reference, *scores], [out])
+    traced = common_provenance(scores)
+    with ExitStack() as stack:
+        genome = stack.enter_context(ReferenceGenome.open(reference)) if reference else None
+        origin = ScoreOrigin.of_provenance(traced)
+        counts = annotate_vcf(
+            vcf,
+            out,
+            alleles=alleles,
+            ledger=ledger,
+            scores=scores,
+            provenance=traced,
+            tool_version=__version__,
+            judge=Judge(read_calibration(calibration), origin, genome) if calibration else None,
+        )
     show(
         {
             "records": counts.records,

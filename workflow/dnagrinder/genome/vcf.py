@@ -153,6 +153,15 @@ class VcfFile:
         except UnicodeDecodeError as error:
             raise InputError(f"VCF {self.path}: a contig's name is not UTF-8 text ({error.object!r})") from error
 
+    def declares(self, field: str) -> bool:
+        """Whether the header declares INFO/``field``."""
+        return field in self._file.header.info
+
+    def header_line(self, key: str) -> dict[str, str] | None:
+        """Fields of the header's first ``##key=<...>`` line, values as they stand there; None where there is none."""
+        lines = (dict(line.items()) for line in self._file.header.records if line.key == key)
+        return next((fields for fields in lines if fields), None)
+
     def records(self) -> Iterator[Record]:
         """Data lines in file order.
 

@@ -126,18 +126,21 @@ def intervals(rows: Sequence[tuple[str, float, float, float]], axis: str, title:
     return _svg(_WIDTH, bottom + 40, f"{title}. {told}", parts)
 
 
-def curve(points: Sequence[Point], x_axis: str, y_axis: str, title: str, *, identity: bool = False) -> Markup:
+def curve(
+    points: Sequence[Point], x_axis: str, y_axis: str, title: str, *, identity: bool = False, linear: bool = False
+) -> Markup:
     """Points from left to right, joined by a line, each on its interval; labelled points have ticks of their own.
 
     Args:
-        identity: both axes run from 0 to 1 and the line y = x is drawn; else x is logarithmic and above 0.
+        identity: both axes run from 0 to 1 and the line y = x is drawn.
+        linear: x is linear and has ticks at round values; else, without ``identity``, it is logarithmic and above 0.
     """
     if not points:
         return Markup("")
     base = _PLOT_TOP + _PLOT_HEIGHT
-    place = (lambda value: value) if identity else math.log
+    place = (lambda value: value) if identity or linear else math.log
     near, far = (0.0, 1.0) if identity else (place(points[0].x), place(points[-1].x))
-    pad = 0.0 if identity else max(0.04 * (far - near), 0.1)
+    pad = 0.0 if identity else max(0.04 * (far - near), 0.1)  # points alike in x would have no width
     x = _scale(near - pad, far + pad, _PLOT_LEFT, _WIDTH - _RIGHT)
     edges = np.array([0.0, 1.0]) if identity else _edges(np.array([[p.low, p.high] for p in points]).reshape(-1))
     y = _scale(edges[0], edges[-1], base, _PLOT_TOP)
@@ -146,7 +149,10 @@ def curve(points: Sequence[Point], x_axis: str, y_axis: str, title: str, *, iden
         parts.append(f'<path class="grid" d="M{_PLOT_LEFT} {_n(y(tick))}H{_WIDTH - _RIGHT}"/>')
         parts.append(_label(_PLOT_LEFT - 6, y(tick) + 4, _minus(f"{tick:g}"), "tick", "end"))
     parts.append(f'<path class="axis" d="M{_PLOT_LEFT} {base}H{_WIDTH - _RIGHT}"/>')
-    marks = [(tick, f"{tick:g}") for tick in _ticks(0.0, 1.0)] if identity else [(p.x, p.label) for p in points if p.label]
+    if identity or linear:
+        marks = [(tick, _minus(f"{tick:g}")) for tick in _ticks(near, far)]
+    else:
+        marks = [(p.x, p.label) for p in points if p.label]
     parts += [_label(x(place(at)), base + 18, text, "tick") for at, text in marks]
     if identity:
         parts.append(f'<path class="zero" d="M{_n(x(0))} {_n(y(0))}L{_n(x(1))} {_n(y(1))}"/>')

@@ -1,4 +1,4 @@
-"""Annotated VCF out: the input's own bytes and five INFO fields.
+"""Annotated VCF out: the input's own bytes and our INFO fields.
 
 Records are handled as lines of bytes, never parsed and printed again, so everything but INFO stays as it was: spelling
 of numbers, order of fields, encoding. BCF has no text of its own; htslib's is taken.
@@ -28,7 +28,9 @@ import pysam
 from dnagrinder.errors import ConfigError, InputError, InvariantError
 from dnagrinder.genome.files import compression, existing_file, written_aside
 from dnagrinder.reports.joining import attach_scores
-from dnagrinder.scoring.tables import ALLELE_COLUMNS, read_parquet
+from dnagrinder.scoring.calibration.applying import Judge
+from dnagrinder.scoring.calibration.evidence import Evidence, no_calibration
+from dnagrinder.scoring.tables import ALLELE_COLUMNS, read_parquet, table_alleles
 
 #: The fields, in the order written: name, type, description. All are Number=A.
 INFO_FIELDS = (
@@ -43,13 +45,23 @@ INFO_FIELDS = (
     ("DG_L2", "Float", "Euclidean distance between the embeddings of the sequence around REF and around ALT"),
     ("DG_STATUS", "String", "scored, from_store (scored in an earlier run), or the reason why the allele was not scored"),
 )
+#: Written besides where a calibration is given.
+EVIDENCE_FIELDS = (
+    (
+        "DG_EVIDENCE",
+        "String",
+        "Computational evidence by the calibration named above: PP3_ or BP4_ with its strength, indeterminate, or "
+        "no_calibration: with the reason why none applies",
+    ),
+    ("DG_POINTS", "Integer", "ACMG/AMP points of DG_EVIDENCE, below 0 for BP4, 0 for indeterminate"),
+)
 _NUMBERS = ("score", "spread", "cosine_distance", "l2_distance")
-_OURS = tuple(name.encode() for name, _, _ in INFO_FIELDS)
-_OUR_HEADER = re.compile(rb"##dnagrinder=|##INFO=<ID=(" + b"|".join(_OURS) + rb")[,>]")
+_OURS = tuple(name.encode() for name, _, _ in (*INFO_FIELDS, *EVIDENCE_FIELDS))
+_OUR_HEADER = re.compile(rb"##dnagrinder(_calibration)?=|##INFO=<ID=(" + b"|".join(_OURS) + rb")[,>]")
 _CONTIG = re.compile(rb"##contig=<(?:.*,)?ID=([^,>]+)")
 _PLAIN = re.compile(r"[\w.+-]+", re.ASCII).fullmatch
 _BATCH = 65_536
-#: What is written for one ALT: its number, then the texts of INFO_FIELDS.
+#: What is written for one ALT: its number, then the texts of the fields.
 _Outcome = tuple[int, tuple[bytes, ...]]
 
 
@@ -84,12 +96,14 @@ def annotate_vcf(
     scores: list[Path],
     provenance: dict[str, Any],
     tool_version: str,
+    judge: Judge | None = None,
 ) -> AnnotationCounts:
     """Write ``source`` with the scores of its alleles as bgzip VCF, and its tabix index (``.tbi``) beside it.
 
     ``alleles`` and ``ledger`` are the tables of this very file. Sorted records keep their order; unsorted ones are
     stably sorted by contig (header's order, then first seen) and position. DG_ fields of an earlier run are replaced,
-    missing ``##contig`` lines added, line ends are LF. Same input, same bytes; both files are written aside first.
+    missing ``##contig`` lines added, line ends are LF. With ``judge`` every ALT also gets its evidence and points. Same
+    input, same bytes; both files are written aside first.
 
     Raises:
         InputError: ``source`` is damaged, or the tables belong to another file.
@@ -98,7 +112,7 @@ def annotate_vcf(
     """
     check_destination(source, destination)
     existing_file(source, "VCF")
-    rows = _outcome_table(alleles, ledger, scores)
+    rows = _outcome_table(alleles, ledger, scores, judge)
     header, body = _read(source)
     contigs = pc.unique(rows["input_contig"]).to_pylist()
     known = [match[1].decode() for line in header if (match := _CONTIG.match(line))]
@@ -108,7 +122,8 @@ def annotate_vcf(
         aside_index = stack.enter_context(written_aside(index))
         aside = stack.enter_context(written_aside(destination))
         with pysam.BGZFile(str(aside), "wb", None) as out:
-            for line in _new_header(header, [name for name in contigs if name not in known], provenance, tool_version):
+            absent = [name for name in contigs if name not in known]
+            for line in _new_header(header, absent, provenance, tool_version, judge):
                 out.write(line + b"\n")
             order = _sorted_order(rows, known)
             for line in annotated if order is None else _reordered(annotated, order):
@@ -128,14 +143,31 @@ def check_destination(source: Path, destination: Path) -> None:
         raise ConfigError(f"output {destination} is the input itself; give another name")
 
 
-def _outcome_table(alleles: Path, ledger: Path, scores: list[Path]) -> pa.Table:
-    """One row per (record, ALT) of the file, in its order: record, alt_index, input place, four numbers, status, reason."""
+def _outcome_table(alleles: Path, ledger: Path, scores: list[Path], judge: Judge | None) -> pa.Table:
+    """One row per (record, ALT) of the file, in its order: record, alt_index, input place, four numbers, status, reason,
+    and with ``judge`` evidence and points."""
     place = ["record", "alt_index", "input_contig", "input_position"]
-    accepted = attach_scores(read_parquet(alleles, [*place, *ALLELE_COLUMNS]), scores, [*_NUMBERS, "status"])
+    accepted = attach_scores(read_parquet(alleles, [*place, *ALLELE_COLUMNS, "consequence"]), scores, [*_NUMBERS, "status"])
     rejected = read_parquet(ledger, [*place, "reason"]).rename_columns([*place, "status"])
     rejected = rejected.append_column("rejected", pa.array(np.ones(len(rejected), dtype=bool)))
-    rows = pa.concat_tables([accepted.drop_columns(list(ALLELE_COLUMNS)), rejected], promote_options="default")
+    if judge:
+        given = [
+            judge.evidence(allele, consequence, score)
+            for allele, consequence, score in zip(
+                table_alleles(accepted), accepted["consequence"].to_pylist(), accepted["score"].to_pylist(), strict=True
+            )
+        ]
+        accepted = _with_evidence(accepted, given)
+        rejected = _with_evidence(rejected, [no_calibration("not_scored")] * len(rejected))
+    accepted = accepted.drop_columns([*ALLELE_COLUMNS, "consequence"])
+    rows = pa.concat_tables([accepted, rejected], promote_options="default")
     return rows.take(np.lexsort([rows["alt_index"].to_numpy(), rows["record"].to_numpy()]))
+
+
+def _with_evidence(table: pa.Table, given: list[Evidence]) -> pa.Table:
+    table = table.append_column("evidence", pa.array([one.code for one in given], pa.string()))
+    points = ["." if one.points is None else str(one.points) for one in given]
+    return table.append_column("points", pa.array(points, pa.string()))
 
 
 def _counts(rows: pa.Table) -> AnnotationCounts:
@@ -189,7 +221,11 @@ def _bcf_lines(source: Path) -> Iterator[bytes]:
 
 
 def _new_header(
-    header: list[bytes], missing_contigs: list[str], provenance: dict[str, Any], tool_version: str
+    header: list[bytes],
+    missing_contigs: list[str],
+    provenance: dict[str, Any],
+    tool_version: str,
+    judge: Judge | None,
 ) -> list[bytes]:
     """The input's header with our lines before #CHROM, in place of those of an earlier run."""
     checkpoint = provenance["checkpoint"]
@@ -203,7 +239,11 @@ def _new_header(
     }
     ours = [f"##contig=<ID={name}>" for name in missing_contigs]
     ours.append("##dnagrinder=<" + ",".join(f"{key}={_header_value(value)}" for key, value in facts.items()) + ">")
-    ours += [f'##INFO=<ID={name},Number=A,Type={kind},Description="{text}">' for name, kind, text in INFO_FIELDS]
+    if judge:
+        applied = f"no: another {judge.mismatch}" if judge.mismatch else "within its scope"
+        ours.append(f'##dnagrinder_calibration=<Sha256={judge.calibration.digest},Applied="{applied}">')
+    fields = (*INFO_FIELDS, *EVIDENCE_FIELDS) if judge else INFO_FIELDS
+    ours += [f'##INFO=<ID={name},Number=A,Type={kind},Description="{text}">' for name, kind, text in fields]
     kept = [line for line in header[:-1] if not _OUR_HEADER.match(line)]
     return [*kept, *(line.encode() for line in ours), header[-1]]
 
@@ -242,13 +282,15 @@ def _records(rows: pa.Table) -> Iterator[tuple[int, tuple[bytes, bytes], list[_O
 
 
 def _row_texts(rows: pa.Table) -> Iterator[tuple[int, tuple[bytes, bytes], _Outcome]]:
-    names = ("record", "alt_index", "input_contig", "input_position", *_NUMBERS, "status")
+    words = [name for name in ("status", "evidence", "points") if name in rows.column_names]
+    names = ("record", "alt_index", "input_contig", "input_position", *_NUMBERS, *words)
     for first in range(0, len(rows), _BATCH):
         batch = rows.slice(first, _BATCH)
         columns = [batch[name].to_pylist() for name in names]
-        for record, alt_index, contig, position, *numbers, status in zip(*columns, strict=True):
-            texts = (*map(_number, numbers), status.encode())
-            yield record, (contig.encode(), b"%d" % position), (alt_index, texts)
+        for record, alt_index, contig, position, *values in zip(*columns, strict=True):
+            numbers, texts = values[: len(_NUMBERS)], values[len(_NUMBERS) :]
+            outcome = (*map(_number, numbers), *(text.encode() for text in texts))
+            yield record, (contig.encode(), b"%d" % position), (alt_index, outcome)
 
 
 def _number(value: float | None) -> bytes:
@@ -265,7 +307,7 @@ def _new_info(info: bytes, outcomes: list[_Outcome]) -> bytes:
     if not outcomes:
         return info
     values = zip(*(texts for _, texts in outcomes), strict=True)
-    ours = b";".join(name + b"=" + b",".join(texts) for name, texts in zip(_OURS, values, strict=True))
+    ours = b";".join(name + b"=" + b",".join(texts) for name, texts in zip(_OURS, values, strict=False))
     if info in (b".", b""):
         return ours
     return info + ours if info.endswith(b";") else info + b";" + ours
