@@ -27,6 +27,7 @@ COMMANDS = [
     "score-alleles",
     "score-context",
     "sample-tables",
+    "store",
 ]
 
 
@@ -67,7 +68,9 @@ def test_a_folder_that_cannot_be_made_is_one_line(monkeypatch, capsys, tmp_path)
     assert capsys.readouterr().err.startswith("dnagrinder: error: ")
 
 
-@pytest.mark.parametrize("command", [["--help"], ["read-variants", "--help"], ["report", "sample", "--help"]])
+@pytest.mark.parametrize(
+    "command", [["--help"], ["read-variants", "--help"], ["report", "sample", "--help"], ["store", "stats", "--help"]]
+)
 def test_commands_without_a_model_do_not_wait_for_torch(command, repository):
     code = f"import sys; sys.argv[1:] = {command!r}\nfrom dnagrinder.cli import app\n"
     code += "try:\n    app()\nexcept SystemExit:\n    pass\nassert 'torch' not in sys.modules, 'torch was loaded'\n"
