@@ -29,6 +29,7 @@ COMMANDS = [
     "score-context",
     "sample-tables",
     "explain",
+    "store",
 ]
 
 
@@ -70,7 +71,14 @@ def test_a_folder_that_cannot_be_made_is_one_line(monkeypatch, capsys, tmp_path)
 
 
 @pytest.mark.parametrize(
-    "command", [["--help"], ["read-variants", "--help"], ["report", "sample", "--help"], ["explain", "--help"]]
+    "command",
+    [
+        ["--help"],
+        ["read-variants", "--help"],
+        ["report", "sample", "--help"],
+        ["explain", "--help"],
+        ["store", "stats", "--help"],
+    ],
 )
 def test_commands_without_a_model_do_not_wait_for_torch(command, repository):
     code = f"import sys; sys.argv[1:] = {command!r}\nfrom dnagrinder.cli import app\n"

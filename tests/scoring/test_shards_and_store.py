@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dnagrinder.errors import StoreError
@@ -29,6 +29,7 @@ def score_table(rows, score=-1.5):
     return pa.Table.from_pylist([{**row, **filled} for row in table], schema=SCORE_SCHEMA)
 
 
+@settings(deadline=None)
 @given(callsets=st.lists(ALLELES, min_size=1, max_size=3), shards=st.integers(1, 7))
 def test_shards_are_the_union_once_and_in_order(tmp_path_factory, callsets, shards):
     folder = tmp_path_factory.mktemp("shards")

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from dnagrinder import __version__
-from dnagrinder.commands import calibration, evaluation, explain, reports, scoring, training, variants
+from dnagrinder.commands import calibration, evaluation, explain, reports, scoring, store, training, variants
 from dnagrinder.errors import DnaGrinderError, InputError
 
 app = typer.Typer(
@@ -41,7 +41,7 @@ def options(
     """Score DNA variants and regions with the dnaGrinder genomic language model."""
 
 
-for _room in (variants, scoring, reports, explain, training, evaluation, calibration):
+for _room in (variants, scoring, store, reports, explain, training, evaluation, calibration):
     _room.register(app)
 
 

@@ -123,7 +123,7 @@ class VcfFile:
         self.path = existing_file(path, "VCF")
         self._resources = ExitStack()
         try:
-            self._resources.enter_context(_quiet_htslib())
+            self._resources.enter_context(quiet_htslib())
             self._readable = self._seekable()
             self._file = self._open(self._readable)
             self._resources.callback(_close, self._file)
@@ -383,7 +383,7 @@ def _close(file: pysam.VariantFile) -> None:
 
 
 @contextmanager
-def _quiet_htslib() -> Iterator[None]:
+def quiet_htslib() -> Iterator[None]:
     """htslib's warnings on stderr name tags our users did not write; text outside UTF-8 is replaced, not fatal."""
     verbosity = pysam.set_verbosity(0)
     handler = pysam.set_encoding_error_handler("replace")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from dnagrinder.errors import InputError, InvariantError
 from dnagrinder.scoring.parameters import context_digest
-from dnagrinder.scoring.tables import ALLELE_COLUMNS, SCORE_SCHEMA, read_parquet, read_provenance
+from dnagrinder.scoring.tables import ALLELE_COLUMNS, SCORE_SCHEMA, allele_keys, read_parquet, read_provenance
 
 #: What score tables add to an allele.
 SCORE_COLUMNS = tuple(name for name in SCORE_SCHEMA.names if name not in ALLELE_COLUMNS)
@@ -28,11 +28,11 @@ def attach_scores(alleles: pa.Table, scores: Sequence[Path], columns: Sequence[s
         InvariantError: an allele has no score.
         InputError: a score table is missing or damaged.
     """
-    wanted = _keys(alleles)
+    wanted = allele_keys(alleles)
     parts, part_keys = [], []
     for path in scores:
         table = read_parquet(path, [*ALLELE_COLUMNS, *columns])
-        keys = _keys(table)
+        keys = allele_keys(table)
         mine = pc.is_in(keys, value_set=wanted)
         parts.append(table.filter(mine))
         part_keys.append(keys.filter(mine))
@@ -100,9 +100,3 @@ def least_expected(table: pa.Table, count: int) -> tuple[NDArray[np.int64], NDAr
     snvs, others = (rows[most_unexpected(table.take(pa.array(rows)), count)] for rows in kinds)
     of_snvs = min(len(snvs), max(count - count // 2, count - len(others)))
     return snvs[:of_snvs], others[: count - of_snvs]
-
-
-def _keys(table: pa.Table) -> pa.Array:
-    """``contig:start:ref:alt`` per row; unambiguous, since only the contig may hold a colon."""
-    parts = [table[name].combine_chunks().cast(pa.large_string()) for name in ALLELE_COLUMNS]
-    return pc.binary_join_element_wise(*parts, pa.scalar(":", pa.large_string()))

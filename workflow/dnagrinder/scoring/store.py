@@ -1,83 +1,133 @@
 """The score store: an allele scored once is not scored again under the same model, reference and parameters.
 
-Layout: ``<store>/<context>/<sha256 of content>.parquet``; <context> is the digest of checkpoint, tokenizer, reference and
-parameters. Parts are only ever added, each written aside and renamed, so several runs may add at the same time and a killed
-one leaves nothing half-written.
+Layout: ``<store>/<context>/<sha256 of the file>.parquet``; <context> is the digest of checkpoint, tokenizer, reference and
+parameters, so the whole key of a score is folder + allele.
+
+Why Parquet files and no database: a store is shared by jobs of a cluster over a network file system, where embedded engines
+either allow one writing process (DuckDB) or lean on file locks that such systems do not keep (SQLite). Files that are
+written aside, renamed and never changed need no lock, no server and no recovery; any number of jobs may read and add at
+once, and a killed one leaves nothing half-written (``store_parts``). The price is that parts grow in number; ``dnagrinder
+store prune`` merges them, beside running jobs (``store_upkeep``).
+
+A look-up takes what it needs: row groups whose statistics meet the wanted places, of those the columns contig and start, and
+whole rows only where a wanted place lies. Memory holds the wanted alleles and their rows, however large the store.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
-from dnagrinder.errors import InputError, StoreError
+from dnagrinder.errors import StoreError
 from dnagrinder.scoring.parameters import context_digest
-from dnagrinder.scoring.tables import ALLELE_COLUMNS, METADATA_KEY, SCORE_SCHEMA, read_provenance, write_parquet
+from dnagrinder.scoring.store_parts import Origin, Part, decided, parts_written, read_settled
+from dnagrinder.scoring.tables import ALLELE_COLUMNS, SCORE_SCHEMA, allele_keys
+
+_CONTIG_SHIFT = 40  # bits of a start
 
 
 class ScoreStore:
-    """Scores of one context (model, reference, parameters) under ``root``."""
+    """Scores of one context (model, reference, parameters) under ``root``.
+
+    Attributes:
+        folder: where its parts lie.
+    """
 
     def __init__(self, root: Path, provenance: dict[str, Any]) -> None:
         self._provenance = provenance
-        self._folder = root / context_digest(provenance)
+        self.folder = root / context_digest(provenance)
 
     def prepare(self) -> None:
         """Make the store's folder, before hours are spent on scores for it. Raises StoreError where it cannot be written."""
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StoreError(f"store {self._folder} cannot be made: {error}") from error
-        if not os.access(self._folder, os.W_OK):
-            raise StoreError(f"store {self._folder} cannot be written; give another folder or its write permission")
+            raise StoreError(f"store {self.folder} cannot be made: {error}") from error
+        if not os.access(self.folder, os.W_OK):
+            raise StoreError(f"store {self.folder} cannot be written; give another folder or its write permission")
 
     def add(self, scores: pa.Table) -> None:
-        """Keep the rows (SCORE_SCHEMA); rows already present are allowed."""
-        if not len(scores):
-            return
-        rows = scores.select(SCORE_SCHEMA.names).sort_by([(name, "ascending") for name in ALLELE_COLUMNS])
-        sink = pa.BufferOutputStream()
-        pq.write_table(rows, sink, compression="zstd")
-        name = hashlib.sha256(sink.getvalue()).hexdigest()
-        target = self._folder / f"{name}.parquet"
-        if not target.exists():
-            try:
-                write_parquet(rows, target, self._provenance)
-            except OSError as error:
-                raise StoreError(f"store {self._folder} cannot be written: {error}") from error
+        """Keep the rows (SCORE_SCHEMA), on disk when this returns; rows already present are allowed."""
+        with parts_written(self.folder) as write:
+            write(scores, Origin(self._provenance))
 
     def split(self, alleles: pa.Table) -> tuple[pa.Table, pa.Table]:
-        """(scores held, with status "from_store"; alleles not held), both in the order of ``alleles``."""
-        held = self._load()
-        keys = list(ALLELE_COLUMNS)
-        found = alleles.select(keys).join(held, keys, join_type="inner").sort_by([(name, "ascending") for name in keys])
-        missing = alleles.select(keys).join(held.select(keys), keys, join_type="left anti")
-        status = pa.array(["from_store"] * len(found), pa.string())
-        found = found.set_column(found.schema.get_field_index("status"), "status", status)
-        return (
-            found.select(SCORE_SCHEMA.names).cast(SCORE_SCHEMA).combine_chunks(),
-            missing.sort_by([(name, "ascending") for name in keys]).combine_chunks(),
-        )
+        """(scores held, with status "from_store"; alleles not held), both in the order of ``alleles`` (each once).
 
-    def _load(self) -> pa.Table:
-        parts = []
-        for path in sorted(self._folder.glob("*.parquet")):
-            try:
-                traced = read_provenance(path)
-                part = pq.read_table(path).select(SCORE_SCHEMA.names).cast(SCORE_SCHEMA)
-            except (pa.ArrowException, OSError, KeyError, ValueError, InputError) as error:
-                raise StoreError(
-                    f"store part {path} cannot be read ({error}); remove it, its alleles are scored again"
-                ) from error
-            if context_digest(traced) != self._folder.name:
-                raise StoreError(f"store part {path} was made by another model, reference or parameters; remove it")
-            parts.append(part.replace_schema_metadata({METADATA_KEY: b""}))
-        table = pa.concat_tables(parts) if parts else SCORE_SCHEMA.empty_table()
-        rows = table.append_column("row", pa.array(range(len(table)), pa.int64()))
-        first = rows.group_by(list(ALLELE_COLUMNS)).aggregate([("row", "min")])
-        return table.take(first["row_min"])
+        Raises:
+            StoreError: a part is damaged or does not belong here.
+        """
+        wanted = alleles.select(list(ALLELE_COLUMNS))
+        held = read_settled(self.folder, lambda paths: _rows_at(Loci.of(wanted), paths))
+        rows = pc.index_in(allele_keys(wanted), value_set=allele_keys(held))
+        found = held.take(rows.drop_null())
+        status = pa.array(["from_store"] * len(found), pa.string())
+        found = found.set_column(SCORE_SCHEMA.get_field_index("status"), "status", status)
+        return found.cast(SCORE_SCHEMA).combine_chunks(), wanted.filter(rows.is_null()).combine_chunks()
+
+
+@dataclass(frozen=True)
+class Loci:
+    """Distinct places of alleles.
+
+    Attributes:
+        contigs: distinct contig names, (contigs,).
+        places: ``contig number * 2^40 + start``, sorted and distinct, (places,) int64.
+    """
+
+    contigs: pa.Array
+    places: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, alleles: pa.Table) -> Loci:
+        """The places of a table with columns contig and start."""
+        contigs = pc.unique(alleles["contig"])
+        return cls(contigs, np.unique(_places(alleles, contigs)))
+
+    def rows_of(self, part: Part) -> pa.Table:
+        """The part's rows at these places, whatever their ref and alt; reads the row groups that can hold any."""
+        found = []
+        for group in range(part.groups):
+            if self._may_meet(part.span(group)):
+                hit = self._hits(part.read([group], ["contig", "start"]))
+                if hit.any():
+                    found.append(part.read([group]).filter(pa.array(hit)))
+        return pa.concat_tables([SCORE_SCHEMA.empty_table(), *found])
+
+    def _may_meet(self, span: tuple[str, int, int] | None) -> bool:
+        if span is None:
+            return True
+        number = self.contigs.index(span[0]).as_py()
+        if number < 0:
+            return False
+        first, last = (np.int64(number << _CONTIG_SHIFT) + np.int64(start) for start in span[1:])
+        return bool(np.searchsorted(self.places, first) < np.searchsorted(self.places, last, side="right"))
+
+    def _hits(self, rows: pa.Table) -> NDArray[np.bool_]:
+        if not len(self.places):
+            return np.zeros(len(rows), bool)
+        places = _places(rows, self.contigs)
+        nearest = np.minimum(np.searchsorted(self.places, places), len(self.places) - 1)
+        hits: NDArray[np.bool_] = self.places[nearest] == places
+        return hits
+
+
+def _places(rows: pa.Table, contigs: pa.Array) -> NDArray[np.int64]:
+    numbers = pc.fill_null(pc.index_in(rows["contig"], value_set=contigs), -1).to_numpy().astype(np.int64)
+    places: NDArray[np.int64] = (numbers << _CONTIG_SHIFT) + rows["start"].to_numpy()
+    return places
+
+
+def _rows_at(loci: Loci, paths: list[Path]) -> pa.Table:
+    found = [SCORE_SCHEMA.empty_table()]
+    for path in paths:
+        with Part(path) as part:
+            found.append(loci.rows_of(part))
+    return decided(pa.concat_tables(found))

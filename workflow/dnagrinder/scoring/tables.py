@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dnagrinder.errors import InputError
@@ -93,3 +94,9 @@ def table_alleles(table: pa.Table) -> list[Allele]:
     """The alleles of a table's rows."""
     columns = [table.column(name).to_pylist() for name in ALLELE_COLUMNS]
     return [Allele(*row) for row in zip(*columns, strict=True)]
+
+
+def allele_keys(table: pa.Table) -> pa.Array:
+    """``contig:start:ref:alt`` per row (start 0-based); unambiguous, since only the contig may hold a colon."""
+    parts = [pc.cast(table[name].combine_chunks(), pa.large_string()) for name in ALLELE_COLUMNS]
+    return pc.binary_join_element_wise(*parts, pa.scalar(":", pa.large_string()))
