@@ -58,7 +58,7 @@ class Source:
 
     Attributes:
         path: FASTA file, indexed; in a run file the name may be a pattern (``species/*.fa.gz``) for many like sources.
-        copies: visits of every segment in an epoch; 0.25 visits a quarter of them, another quarter each epoch.
+        copies: visits of every segment in an epoch; 0.25 visits a quarter of them, drawn anew each epoch.
         held_out: contigs, or intervals "contig:start-end" (0-based half-open), never trained on.
         held_out_tail: share at the end of every contig, never trained on.
         soft_mask: where lower case comes from, one of SOFT_MASKS.
