@@ -130,9 +130,10 @@ rule pretrain_model:
         folder=training_folder,
         device=f"--device={SETTINGS.scoring.device}",
         sharded=["--sharded"] if PRETRAINING.sharded else [],
+        each=lambda wildcards, threads: max(1, threads // PRETRAINING.processes),
     shell:
         "{params.launched} pretrain {input.run_file:q} --corpus {input.corpus:q} --tokenizer {input.tokenizer:q}"
-        " --out {params.folder:q} {params.device} {params.sharded} --threads {threads} --processes {threads}"
+        " --out {params.folder:q} {params.device} {params.sharded} --threads {params.each} --processes {threads}"
         " > {log:q} 2>&1"
 
 

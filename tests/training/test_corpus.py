@@ -111,6 +111,21 @@ def test_an_interval_behind_the_end_of_its_contig_holds_nothing_out_and_is_an_er
         list(stretches(Source(path, 1.0, ("a:2000-9999",), 0.0)))
 
 
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b">b\n" + b"ACGT" * 100 + b"\n", "does not fit .*delete the index"),
+        (b">a\n" + b"ACGT" * 499 + b"\xe9\xe9\xe9\xe9\n", r"g\.fa cannot be read at a"),
+    ],
+    ids=["replaced", "not text"],
+)
+def test_a_fasta_that_cannot_be_trusted_is_an_error(tmp_path, content, told):
+    path = write_fasta(tmp_path / "g.fa", {"a": random_bases(2000)})
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=told):
+        list(stretches(Source(path, 1.0, (), 0.0)))
+
+
 def test_dropped_repeats_leave_one_n_each():
     bases = np.frombuffer(b"ACaaacGGttTTg", dtype=np.uint8)
     assert without_repeats(Stretch("a", 7, bases)).bases.tobytes() == b"ACNGGNTTN"

@@ -163,6 +163,7 @@ def test_from_run_file_to_an_evaluated_checkpoint(tmp_path, data, run_file, monk
     run("build-corpus", run_file, "--data", data, "--out", corpus)
     run("train-tokenizer", run_file, "--corpus", corpus, "--out", tokenizer)
     training = ("pretrain", run_file, "--corpus", corpus, "--tokenizer", tokenizer, "--out", out)
+    assert runner.invoke(app, [*map(str, training), "--steps", "0"]).exit_code == 2  # nothing to save or to draw
     run(*training, "--steps", 2)
     assert not (out / "toy").exists()
     run(*training)

@@ -74,6 +74,7 @@ def test_several_processes_are_started_by_torchrun(training_run: Callable[..., R
     (command,) = [line for line in printed.splitlines() if " pretrain run.yaml" in line]
     assert "-m torch.distributed.run --standalone --nproc-per-node=2 -m dnagrinder pretrain" in command
     assert "--sharded" in command
+    assert "--threads 1 --processes 2" in command  # of the run's two cores
 
 
 def test_a_run_file_with_problems_stops_before_anything_runs(training_run: Callable[..., Run]) -> None:

@@ -92,7 +92,7 @@ def pretrain(
     corpus: CorpusFolder,
     tokenizer: Annotated[Path, typer.Option(help="tokenizer.json from train-tokenizer.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for states, log and the finished checkpoint.")],
-    steps: Annotated[int | None, typer.Option(help="Stop after this step; the next call goes on from there.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Stop after this step; the next call goes on from there.")] = None,
     save_every: Annotated[int, typer.Option(min=1, help="Steps between saved states.")] = 100,
     precision: Annotated[str, typer.Option(help="Arithmetic of the model: bfloat16 or float32.")] = "bfloat16",
     sharded: Annotated[bool, typer.Option(help="Spread weights and moments over the processes (FSDP).")] = False,

@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pysam
 from numpy.typing import NDArray
 
 from dnagrinder.errors import ConfigError, DnaGrinderError, InputError
+from dnagrinder.genome.reference import ReferenceGenome
 
 REPEATS = ("keep", "downweight", "drop")
 SOFT_MASKS = ("own", "windowmasker")
@@ -58,7 +58,7 @@ class Source:
 
     Attributes:
         path: FASTA file, indexed; in a run file the name may be a pattern (``species/*.fa.gz``) for many like sources.
-        copies: visits of every segment in an epoch; 0.25 visits a quarter of them, another quarter each epoch.
+        copies: visits of every segment in an epoch; 0.25 visits a quarter of them, drawn anew each epoch.
         held_out: contigs, or intervals "contig:start-end" (0-based half-open), never trained on.
         held_out_tail: share at the end of every contig, never trained on.
         soft_mask: where lower case comes from, one of SOFT_MASKS.
@@ -125,20 +125,19 @@ def stretches(source: Source, masks: Path | None = None, shortest: int = 1) -> I
             behind its end.
     """
     repeats = _repeat_intervals(source, masks)
-    with _open_fasta(source.path) as fasta:
+    with ReferenceGenome.open(source.path) as fasta:
+        lengths = {contig.name: contig.length for contig in fasta.contigs}
         for text in source.held_out:
             contig, start, _ = parse_interval(text) if ":" in text else (text, 0, 0)
-            if contig not in fasta.references:
+            if contig not in lengths:
+                names = ", ".join(list(lengths)[:5])
+                raise InputError(f"corpus: held-out {text!r} names no contig of {source.path}; it holds {names}")
+            if start >= lengths[contig]:
                 raise InputError(
-                    f"corpus: held-out {text!r} names no contig of {source.path}; it holds {', '.join(fasta.references[:5])}"
+                    f"corpus: held-out {text!r} holds nothing out: {contig} of {source.path} has {lengths[contig]:,} bases"
                 )
-            length = fasta.get_reference_length(contig)
-            if start >= length:
-                raise InputError(
-                    f"corpus: held-out {text!r} holds nothing out: {contig} of {source.path} has {length:,} bases"
-                )
-        for contig in fasta.references:
-            bases = known_bases(fasta.fetch(contig))
+        for contig, length in lengths.items():
+            bases = known_bases(fasta.fetch_masked(contig, 0, length))
             for start, end in repeats.get(contig, ()):
                 bases[start:end] |= 0x20  # lower case
             usable = ~_long_runs(bases & 0xDF == ord("N")) & ~source.is_held_out(contig, bases.size)
@@ -234,15 +233,6 @@ def _files(data: Path | None, name: str, kind: str) -> list[Path]:
 
 def _is_pattern(name: str) -> bool:
     return bool(set(name) & set("*?["))
-
-
-def _open_fasta(path: Path) -> pysam.FastaFile:
-    try:
-        return pysam.FastaFile(str(path))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"corpus: FASTA {path} cannot be read: {error}; plain or bgzip, index it with samtools faidx"
-        ) from error
 
 
 def _repeat_intervals(source: Source, masks: Path | None) -> dict[str, list[tuple[int, int]]]:
