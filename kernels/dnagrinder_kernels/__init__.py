@@ -23,7 +23,7 @@ from torch import Tensor
 from dnagrinder_kernels import banded, reference
 from dnagrinder_kernels.alibi import alibi_slopes
 from dnagrinder_kernels.cpu import native
-from dnagrinder_kernels.linear import FixedLinear, row_block
+from dnagrinder_kernels.linear import FREE_ROWS, FixedLinear, row_block
 from dnagrinder_kernels.reference import chosen_log_probs
 from dnagrinder_kernels.rowwise import (
     embedding_layer_norm,
@@ -34,6 +34,7 @@ from dnagrinder_kernels.rowwise import (
 )
 
 __all__ = [
+    "FREE_ROWS",
     "KINDS",
     "FixedLinear",
     "alibi_attention",

@@ -1,11 +1,12 @@
 """Linear layers for inference whose rows do not depend on what else is in the pack.
 
 A matrix product may round a row differently when the number of rows changes, because libraries choose another blocking.
-Every product here therefore has one shape, ``row_block`` rows; callers keep their buffers filled up to a multiple of it.
-Within that shape a row's bits depend neither on its place nor on the number of threads (tested).
+Their products therefore have one shape, ``row_block`` rows; callers keep their buffers filled up to a multiple of it.
+Within that shape a row's bits depend neither on its place nor on the number of threads (tested). Own C++ for bfloat16 on
+processors with AMX (cpu/csrc/linear.cpp) takes any number of rows with the same bits.
 
-Three kinds of code serve: C++ for bfloat16 on processors with AMX (cpu/csrc/linear.cpp), oneDNN with weights packed once,
-and torch. The choice follows from dtype, shape and processor alone: one by the clock would change bits between runs.
+Own C++, oneDNN with weights packed once, or torch: the choice follows from dtype, shape and processor alone, since one by
+the clock would change bits between runs.
 """
 
 from __future__ import annotations
@@ -22,15 +23,16 @@ from dnagrinder_kernels.rowwise import gated_activation
 
 CPU_ROWS = 1024  # CPU products reach 95 % of their rate here, and oneDNN and MKL rows are position-independent
 GPU_ROWS = 8192
+FREE_ROWS = 2048  # best for products of any number: the weights serve many rows, and the rows stay near
 
 
 def row_block(device: torch.device) -> int:
-    """Rows of every product on a device."""
+    """Rows of every product of a library on a device."""
     return GPU_ROWS if device.type == "cuda" else CPU_ROWS
 
 
 class FixedLinear:
-    """x @ weight.T + bias, and a gate where asked for, of exactly ``row_block`` rows.
+    """x @ weight.T + bias, and a gate where asked for; a row's bits depend on the row alone.
 
     oneDNN's packing pays for bfloat16 and, on processors of AMD, for float32, where oneDNN also beats MKL
     (tests/benchmarks/operations.py).
@@ -41,17 +43,18 @@ class FixedLinear:
         activation: a gate that follows (``gated_activation``), or None; the first half of the outputs goes into it.
 
     Attributes:
-        rows: rows that a call takes.
+        rows: rows that a call takes; None: any number.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None, activation: str | None = None) -> None:
-        self.rows = row_block(weight.device)
+        tiled, gated = native.serves_linear(weight), activation == "swiglu"
+        self.rows = None if tiled and (gated or activation is None) else row_block(weight.device)
         self._weight, self._bias, self._activation = weight, bias, activation
         self._tiles = self._packed = None
-        if native.serves_linear(weight):
-            self._tiles = native.pack_linear(weight, bias, gated=activation == "swiglu")
+        if tiled:
+            self._tiles = native.pack_linear(weight, bias, gated=gated)
         elif packing_pays(weight):
-            self._packed = _pack(weight, self.rows)
+            self._packed = _pack(weight, row_block(weight.device))
 
     def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
         """(rows, in) -> (rows, out features), half as many behind a gate; into ``out`` where given.
@@ -59,7 +62,7 @@ class FixedLinear:
         Raises:
             ValueError: another number of rows.
         """
-        if x.shape[0] != self.rows:
+        if self.rows not in (None, x.shape[0]):
             raise ValueError(f"a product has {self.rows} rows, got {x.shape[0]}; fill up with zeros")
         if self._activation is None:
             return self._product(x, out)

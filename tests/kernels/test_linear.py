@@ -72,6 +72,7 @@ def test_rows_of_wider_tensors_are_read_and_written_in_place(gated):
     wide, weight = random(50, 128), random(64, 96, seed=1)
     packed = native.pack_linear(weight, gated=gated)
     x, columns = wide[:, 32:], 32 if gated else 64
+    assert torch.equal(native.linear(x.T.contiguous().T, packed), native.linear(x, packed))
     frame = torch.full((52, columns + 32), 7.0, dtype=torch.bfloat16)
     native.linear(x, packed, frame[1:-1, 16:-16])
     assert torch.equal(frame[1:-1, 16:-16], native.linear(x.contiguous(), packed))
@@ -133,6 +134,13 @@ def test_a_row_has_the_same_bits_at_every_place(dtype, kind, threads, features, 
     assert (found[::37] == alone).all()
     expected = product(row.float(), weight.float(), bias.float(), activation)[0]
     torch.testing.assert_close(alone.float(), expected, rtol=2e-2, atol=8e-2)
+
+
+@needs_tiles
+@pytest.mark.parametrize("x", [random(3, 32, dtype=torch.float32), random(3, 64)], ids=["float32", "64 features"])
+def test_tiles_refuse_rows_of_another_kind(x):
+    with pytest.raises(ValueError, match=r"bfloat16 \(rows, 32\)"):
+        native.linear(x, native.pack_linear(random(64, 32)))
 
 
 def test_a_product_of_another_shape_is_refused():

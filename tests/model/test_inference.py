@@ -12,6 +12,8 @@ from dnagrinder.model.inference import InferenceModel
 
 NARROW = EncoderConfig(vocabulary=50, hidden=24, layers=2, heads=3, intermediate=20)  # served by PyTorch
 WIDE = EncoderConfig(vocabulary=96, hidden=64, layers=2, heads=2, intermediate=48)  # served by the compiled kernels
+TILED = EncoderConfig(vocabulary=96, hidden=64, layers=2, heads=2, intermediate=64)  # so are all its products, with AMX
+GEGLU = EncoderConfig(vocabulary=96, hidden=64, layers=2, heads=2, intermediate=64, activation="geglu")
 
 
 def make_model(config, dtype=torch.float32):
@@ -43,12 +45,13 @@ def test_hidden_states_are_those_of_the_model_with_gradients(config, activation,
     assert (found - exact).abs().max() <= max(2 * (plain - exact).abs().max(), 2e-6)
 
 
+@pytest.mark.parametrize("config", [WIDE, TILED], ids=["wide", "tiled"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_second_pack_is_not_touched_by_the_first(dtype, device):
-    model = InferenceModel(make_model(WIDE, dtype).to(device))
-    ids, cu = (x.to(device) for x in make_pack(WIDE, [90, 20], seed=5))
+def test_a_second_pack_is_not_touched_by_the_first(dtype, config, device):
+    model = InferenceModel(make_model(config, dtype).to(device))
+    ids, cu = (x.to(device) for x in make_pack(config, [90, 20], seed=5))
     fresh = model.hidden(ids, cu, 90).clone()
-    large, bounds = (x.to(device) for x in make_pack(WIDE, [2000, 300]))
+    large, bounds = (x.to(device) for x in make_pack(config, [2000, 300]))
     model.hidden(large, bounds, 2000)
     assert torch.equal(model.hidden(ids, cu, 90), fresh)
 
@@ -58,7 +61,7 @@ def test_a_second_pack_is_not_touched_by_the_first(dtype, device):
     lengths=st.lists(st.integers(1, 400), min_size=1, max_size=5),
     order=st.randoms(use_true_random=False),
     dtype=st.sampled_from([torch.float32, torch.bfloat16]),
-    config=st.sampled_from([NARROW, WIDE]),
+    config=st.sampled_from([NARROW, WIDE, TILED, GEGLU]),
 )
 def test_bits_of_a_sequence_do_not_depend_on_the_pack_or_on_threads(lengths, order, dtype, config):
     model = InferenceModel(make_model(config, dtype))
@@ -79,6 +82,24 @@ def test_bits_of_a_sequence_do_not_depend_on_the_pack_or_on_threads(lengths, ord
             assert torch.equal(together[bounds[place] : bounds[place + 1]], alone[index])
 
 
+def test_bfloat16_is_as_exact_as_the_model_with_gradients():
+    model = make_model(TILED, torch.bfloat16)
+    ids, cu = make_pack(TILED, [31, 7, 1500])
+    exact = make_model(TILED, torch.bfloat16).double()(ids, cu, 1500)
+    plain = model(ids, cu, 1500).double()
+    found = InferenceModel(model).hidden(ids, cu, 1500).double()
+    assert (found - exact).abs().max() <= 2 * (plain - exact).abs().max()
+
+
+def test_log_probs_of_a_position_do_not_depend_on_their_number():
+    model = InferenceModel(make_model(TILED, torch.bfloat16))
+    hidden = torch.randn(3000, 64, generator=torch.Generator().manual_seed(3)).bfloat16()
+    chosen = torch.randint(0, 96, (3000, 2), generator=torch.Generator().manual_seed(4))
+    together = model.chosen_log_probs(hidden, chosen)
+    for rows in (slice(0, 1), slice(2040, 2090), slice(2999, 3000)):
+        assert torch.equal(model.chosen_log_probs(hidden[rows], chosen[rows]), together[rows])
+
+
 @pytest.mark.parametrize("tied", [False, True])
 def test_chosen_log_probs_equal_the_training_logits(tied):
     model = make_model(EncoderConfig(**{**WIDE.to_dict(), "tie_decoder": tied}))
@@ -89,9 +110,10 @@ def test_chosen_log_probs_equal_the_training_logits(tied):
     assert InferenceModel(model).chosen_log_probs(hidden[:0], chosen[:0]).shape == (0, 2)
 
 
-def test_planned_memory_is_what_the_buffers_take():
-    model = InferenceModel(make_model(WIDE))
-    ids, cu = make_pack(WIDE, [3000])
+@pytest.mark.parametrize(("config", "dtype"), [(WIDE, torch.float32), (TILED, torch.bfloat16)])
+def test_planned_memory_is_what_the_buffers_take(config, dtype):
+    model = InferenceModel(make_model(config, dtype))
+    ids, cu = make_pack(config, [3000])
     model.hidden(ids, cu, 3000)
     buffers = model._buffers
     taken = sum(x.numel() * x.element_size() for x in (buffers.states, buffers.qkv, buffers.mixed))

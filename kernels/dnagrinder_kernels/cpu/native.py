@@ -197,10 +197,16 @@ def pack_linear(weight: Tensor, bias: Tensor | None = None, *, gated: bool = Fal
 def linear(x: Tensor, packed: PackedLinear, out: Tensor | None = None) -> Tensor:
     """x @ weight.T + bias, gated where it was packed so; sums, bias and gate in float32, rounded once.
 
-    Any number of rows (rows, in), last dimension contiguous, into ``out`` (rows, out features) where given. A row's bits do
+    Any number of rows (rows, in), into ``out`` (rows, out features), last dimension contiguous, where given. A row's bits do
     not depend on the other rows, on its place or on threads.
+
+    Raises:
+        ValueError: another dtype or number of features.
     """
     width, features = packed.panels.shape[0] * TILE_SIDE, packed.panels.shape[1] * TILE_SIDE
+    if x.dtype != torch.bfloat16 or x.shape[1] != features:
+        raise ValueError(f"this product takes bfloat16 (rows, {features}), got {x.dtype} {tuple(x.shape)}")
+    x = x if x.stride(1) == 1 else x.contiguous()
     if out is None:
         out = torch.empty((x.shape[0], width // 2 if packed.gated else width), dtype=x.dtype)
     call = _LinearCall(

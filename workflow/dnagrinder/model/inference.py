@@ -1,8 +1,9 @@
 """The model at inference: no gradients, no padding, little memory, and rows whose bits depend on their sequence alone.
 
 The encoder walks layer by layer over buffers of (tokens, features) that are allocated once and reused; within a layer
-everything but attention goes row block by row block, in place, so that intermediates stay in the processor's cache. Every
-matrix product has one shape (``dnagrinder_kernels.linear``), attention runs sequence by sequence, the rest is row by row.
+everything but attention goes row block by row block, in place, so that intermediates stay in the processor's cache. A row of
+a matrix product knows no other row (``dnagrinder_kernels.linear``; those of libraries are kept to one shape, and the buffers
+filled up), attention runs sequence by sequence, the rest is row by row.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from dnagrinder.model.encoder import Block
 from dnagrinder.model.heads import MaskedLanguageModel
 from dnagrinder_kernels import (
+    FREE_ROWS,
     FixedLinear,
     alibi_attention,
     chosen_log_probs,
@@ -39,17 +41,17 @@ class InferenceModel:
         self.config = model.config
         self._encoder = model.encoder
         self.device, self._dtype = model.decoder_weight.device, model.decoder_weight.dtype
-        self._rows = row_block(self.device)
         self._layers = [_Layer(block) for block in model.encoder.blocks if isinstance(block, Block)]
         self._transform = FixedLinear(model.transform.weight, model.transform.bias)
         self._transform_norm = model.transform_norm
         self._decoder = FixedLinear(model.decoder_weight, model.decoder_bias)
+        self._filled_up = any(product.rows for layer in self._layers for product in layer.products)
+        self._rows = row_block(self.device) if self._filled_up else FREE_ROWS
         self._buffers = _Buffers(0, self.config.hidden, self._dtype, self.device)
 
     def planned_bytes(self, tokens: int) -> int:
         """Memory of the buffers for a pack of so many tokens, weights and one row block's intermediates not counted."""
-        filled = -(-tokens // self._rows) * self._rows
-        return filled * BUFFERED_WIDTHS * self.config.hidden * self._dtype.itemsize
+        return self._filled(tokens) * BUFFERED_WIDTHS * self.config.hidden * self._dtype.itemsize
 
     @torch.inference_mode()
     def hidden(self, input_ids: Tensor, cu_seqlens: Tensor, max_seqlen: int) -> Tensor:
@@ -61,7 +63,7 @@ class InferenceModel:
             max_seqlen: tokens of the longest sequence.
         """
         tokens = input_ids.numel()
-        filled = -(-tokens // self._rows) * self._rows
+        filled = self._filled(tokens)
         if self._buffers.rows < filled:
             self._buffers = _Buffers(0, self.config.hidden, self._dtype, self.device)  # let go before taking more
             self._buffers = _Buffers(filled, self.config.hidden, self._dtype, self.device)
@@ -103,19 +105,24 @@ class InferenceModel:
         Returns:
             (positions, k) float32. Logits of one row block at a time are all that is ever held.
         """
-        parts = []
-        for first in range(0, hidden.shape[0], self._rows):
-            rows = hidden[first : first + self._rows]
+        parts, block = [], row_block(self.device)
+        for first in range(0, hidden.shape[0], block):
+            rows = hidden[first : first + block]
             count = rows.shape[0]
-            if count < self._rows:
-                rows = torch.cat([rows, rows.new_zeros(self._rows - count, rows.shape[1])])
+            if count < block:  # torch's GELU may round the last values of a tensor otherwise
+                rows = torch.cat([rows, rows.new_zeros(block - count, rows.shape[1])])
             logits = self._decoder(_normed(F.gelu(self._transform(rows)), self._transform_norm))
             parts.append(chosen_log_probs(logits[:count], chosen[first : first + count]))
         return torch.cat(parts) if parts else chosen.new_zeros(chosen.shape, dtype=torch.float32)
 
+    def _filled(self, tokens: int) -> int:
+        """Rows of the buffers: whole row blocks where products need them."""
+        return -(-tokens // self._rows) * self._rows if self._filled_up else tokens
+
     def _blocks(self, tokens: int) -> Iterator[slice]:
-        for first in range(0, tokens, self._rows):
-            yield slice(first, first + self._rows)
+        filled = self._filled(tokens)
+        for first in range(0, filled, self._rows):
+            yield slice(first, min(first + self._rows, filled))
 
 
 class _Buffers:
@@ -135,6 +142,7 @@ class _Layer:
         self._out = FixedLinear(block.out.weight, block.out.bias)
         self._gated = FixedLinear(block.gated.weight, activation=block.activation)
         self._down = FixedLinear(block.down.weight, block.down.bias)
+        self.products = (self.qkv, self._out, self._gated, self._down)
         self._attention_norm, self._ffn_norm = block.attention_norm, block.ffn_norm
 
     def rest(self, states: Tensor, mixed: Tensor) -> None:
