@@ -52,9 +52,13 @@ def snippets(repository: Path) -> list[bytes]:
 
 
 def alleles_in(text: bytes) -> list[int]:
-    """Alleles of each data line, counted in the text: commas in ALT and one."""
+    """Alleles of each data line, counted in the text: commas in ALT and one. Every line is whole and free of NUL."""
     lines = text.removesuffix(b"\n").split(b"\n")
     first = next(number for number, line in enumerate(lines, start=1) if line.startswith(b"#CHROM"))
+    columns = lines[first - 1].count(b"\t") + 1
+    for line in lines[first:]:
+        assert b"\0" not in line
+        assert line.count(b"\t") + 1 in ((8, 9) if columns <= 9 else (columns,))
     return [line.split(b"\t")[4].count(b",") + 1 for line in lines[first:]]
 
 

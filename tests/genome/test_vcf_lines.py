@@ -61,3 +61,9 @@ def test_a_file_without_samples_may_have_format_or_not(write_vcf: WriteVcf) -> N
     path = written(write_vcf, "c1 4 . A G . . . c1 5 . C G . . .", samples=())
     with pytest.raises(InputError, match="it has 16 columns, the header asks for 8 or 9"), VcfFile(path) as vcf:
         list(vcf.records())
+
+
+def test_a_nul_byte_that_hides_sample_columns_is_told(write_vcf: WriteVcf) -> None:
+    path = written(write_vcf, "c1 4 . A G . . .", samples=("s1", "~s2"))
+    with VcfFile(path) as vcf, pytest.raises(InputError, match="line 4: it holds a NUL byte"):
+        list(vcf.records())

@@ -94,11 +94,19 @@ KEY = "20:601:GCA:G"
 
 
 @pytest.mark.parametrize(
-    "asked",
-    [KEY, "chr20:601:GCA:G", "20:611:ACA:A", "20:602:CACACA:CACA", "20:601:gcacacacacaca:gcacacacaca", "20:612:CAT:T"],
+    ("asked", "steps"),
+    [
+        (KEY, (False, 0, 0)),
+        ("chr20:601:GCA:G", (True, 0, 0)),
+        ("20:611:ACA:A", (False, 0, 9)),
+        ("20:602:CACACA:CACA", (False, 3, 0)),
+        ("20:601:gcacacacacaca:gcacacacaca", (False, 10, 0)),
+        ("20:612:CAT:T", (False, 0, 10)),
+    ],
 )
-def test_any_spelling_finds_the_allele_and_its_records(results: Path, asked: str) -> None:
+def test_any_spelling_finds_the_allele_and_its_records(results: Path, asked: str, steps: tuple[bool, int, int]) -> None:
     facts = explain(results, "kid", asked)
+    assert tuple(facts["normalisation"].values()) == steps
     assert (facts["asked"], facts["key"], facts["kind"]) == (asked, KEY, "deletion")
     assert facts["fully_justified"] == {"contig": "20", "start": 601, "end": 613, "ref": "CA" * 6, "alt": "CA" * 5}
     assert facts["outcome"] == "scored"
@@ -117,7 +125,7 @@ def test_words_of_a_scored_allele(results: Path) -> None:
     words = in_words(explain(results, "kid", "chr20:611:ACA:A"))
     for part in (
         "chr20:611:ACA:A in sample kid (family.vcf)",
-        f"Key: {KEY} (deletion; contig as in the reference",
+        f"Key: {KEY} (deletion; bases moved left: 9, contig named as in the reference).",
         "Fully justified (VRS, 0-based): 20:[601, 613) CACACACACACA > CACACACACA.",
         "It can be written at 11 places",
         "Scored in this run.",

@@ -152,7 +152,7 @@ class Allele:
         start 9  ref CAG   ->   start 10  ref AG  alt ""       (deletion of [10, 12))
                  alt C
         """
-        return _trimmed(self.start, self.ref, self.alt)
+        return trim(self.start, self.ref, self.alt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +190,7 @@ def normalise(reference: ReferenceGenome, contig: str, start: int, ref: str, alt
     ref, alt = ref.upper(), alt.upper()
     if len(ref) == 1 == len(alt):
         return Allele(contig, start, ref, alt)
-    start, ref, alt = _trimmed(start, ref, alt)
+    start, ref, alt = trim(start, ref, alt)
     if ref and alt:
         return Allele(contig, start, ref, alt)
     event = ref or alt
@@ -275,7 +275,7 @@ def _judge_alt(reference: ReferenceGenome, contig: str, start: int, ref: str, al
         return Refusal(Reason.IUPAC, f"ALT is {_shown(alt)}")
     if ref == alt:
         return Refusal(Reason.SAME_AS_REF, f"REF and ALT are both {_shown(ref)}")
-    _, short_ref, short_alt = _trimmed(start, ref, alt)
+    _, short_ref, short_alt = trim(start, ref, alt)
     if max(len(short_ref), len(short_alt)) > window // 4:
         detail = f"{len(short_ref)} bp become {len(short_alt)} bp, the limit is {window // 4} bp"
         return Refusal(Reason.TOO_LONG, detail)
@@ -291,8 +291,8 @@ def _judge_alt(reference: ReferenceGenome, contig: str, start: int, ref: str, al
     return allele
 
 
-def _trimmed(start: int, ref: str, alt: str) -> tuple[int, str, str]:
-    """Shared suffix, then shared prefix removed; either allele may become empty."""
+def trim(start: int, ref: str, alt: str) -> tuple[int, str, str]:
+    """Start, ref and alt without shared suffix, then without shared prefix; either allele may become empty."""
     suffix = 0
     while suffix < min(len(ref), len(alt)) and ref[-1 - suffix] == alt[-1 - suffix]:
         suffix += 1

@@ -25,34 +25,32 @@ def checked_lines(text: Path, samples: int, shown: Path) -> Iterator[bytes]:
     ``samples`` is the number of sample columns in the header; ``shown`` is the user's name of the file.
 
     Raises:
-        InputError: a line with other columns than the header, with a NUL byte, or whose POS is not a plain number.
+        InputError: a data line with other columns than the header or whose POS is not a plain number; a NUL byte anywhere
+            up to there, since in the header it hides sample columns.
         OSError: the file is damaged.
     """
-    for number, line in _data_lines(text):
-        if problem := _problem(line, samples):
-            beginning = line[:_SHOWN].decode(errors="replace")
-            raise InputError(f"VCF {shown}, line {number}: {problem} (it begins {beginning!r})")
-        yield line
-
-
-def _data_lines(text: Path) -> Iterator[tuple[int, bytes]]:
-    """(line number from 1, line) of every line behind ``#CHROM``."""
     in_header = True
     with text.open("rb") if compression(text) == "none" else pysam.BGZFile(str(text), "rb", None) as lines:
         for number, raw in enumerate(lines, start=1):
             line = raw.rstrip(b"\r\n")
+            if problem := _damage(line) or (None if in_header else _problem(line, samples)):
+                beginning = line[:_SHOWN].decode(errors="replace")
+                raise InputError(f"VCF {shown}, line {number}: {problem} (it begins {beginning!r})")
             if in_header:
                 in_header = not line.startswith(b"#CHROM")
             else:
-                yield number, line
+                yield line
+
+
+def _damage(line: bytes) -> str | None:
+    return "it holds a NUL byte, as damaged files do; transfer or write it again" if b"\0" in line else None
 
 
 def _problem(line: bytes, samples: int) -> str | None:
+    """What is wrong with a data line."""
     most = _FIXED + 1 + samples
     fewest = most if samples else _FIXED  # a file without samples may have FORMAT or not
     columns = line.count(b"\t") + 1
-    if b"\0" in line:
-        return "it holds a NUL byte, as damaged files do; transfer or write it again"
     if not fewest <= columns <= most:
         named = f"{most}" if samples else f"{fewest} or {most}"
         return f"it has {columns} columns, the header asks for {named}; a line end may be lost or the line is cut"

@@ -12,7 +12,7 @@ from dnagrinder.errors import ConfigError, InputError, InvariantError
 from dnagrinder.genome.justification import fully_justified
 from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.genome.tables import cut
-from dnagrinder.genome.variants import Allele, Reason, Refusal, judge, normalise
+from dnagrinder.genome.variants import Allele, Reason, Refusal, judge, normalise, trim
 from dnagrinder.reports.findings import reason_text
 from dnagrinder.reports.joining import SCORE_COLUMNS
 from dnagrinder.reports.tables import SCORES, SUMMARY, read_json, read_summary
@@ -77,6 +77,7 @@ def explain(results: Path, sample: str, spelling: str) -> dict[str, Any]:
         ``outcome``: scored, from_store (scored by an earlier run), rejected, not_carried (in the call set, but not in the
         sample's genotype) or absent (not in the call set). ``key``, ``kind``, ``fully_justified`` (0-based, see
         :func:`dnagrinder.genome.justification.fully_justified`): the normalised allele, None where there is none.
+        ``normalisation``: from the spelling asked for to the key: contig_renamed, bases trimmed, bases moved_left.
         ``records``: where it stands in the input, with the sample's genotype. ``score``: the columns of scores.parquet,
         None without one. ``reason``: code, detail, meaning and advice of a rejected allele; of one that is absent, why it
         would be rejected. ``carriers``: VCF columns that carry an allele the sample does not. ``nearest``: known alleles
@@ -105,6 +106,7 @@ def explain(results: Path, sample: str, spelling: str) -> dict[str, Any]:
             "asked": str(asked),
             "key": allele.key if allele else None,
             "kind": allele.kind if allele else None,
+            "normalisation": _steps(asked, allele) if allele else None,
             "fully_justified": asdict(fully_justified(genome, allele)) if allele else None,
             **_fate(run, asked, allele, judged),
             "provenance": summary["provenance"],
@@ -130,6 +132,15 @@ def _fate(run: _Run, asked: Spelling, allele: Allele | None, judged: Allele | Re
         "reason": None if score or refused is None else _reason(*refused),
         "carriers": _carriers(calls, rows) if outcome == "not_carried" else [],
         "nearest": _nearest(run, asked, allele) if outcome == "absent" else [],
+    }
+
+
+def _steps(asked: Spelling, allele: Allele) -> dict[str, Any]:
+    start, _, _ = trim(asked.start, asked.ref.upper(), asked.alt.upper())
+    return {
+        "contig_renamed": asked.contig != allele.contig,
+        "trimmed": len(asked.ref) - len(allele.ref),
+        "moved_left": start - allele.trimmed()[0],
     }
 
 

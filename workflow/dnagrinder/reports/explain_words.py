@@ -26,13 +26,11 @@ def _heading(facts: Mapping[str, Any]) -> Iterator[str]:
 def _key(facts: Mapping[str, Any]) -> Iterator[str]:
     if not facts["key"]:
         return
-    same = facts["key"] == facts["asked"]
-    how = (
-        "the spelling asked for"
-        if same
-        else "contig as in the reference, shared bases trimmed, moved left as far as it goes"
-    )
-    yield f"Key: {facts['key']} ({facts['kind']}; {how})."
+    steps = facts["normalisation"]
+    done = [f"shared bases trimmed: {steps['trimmed']}"] if steps["trimmed"] else []
+    done += [f"bases moved left: {steps['moved_left']}"] if steps["moved_left"] else []
+    done += ["contig named as in the reference"] if steps["contig_renamed"] else []
+    yield f"Key: {facts['key']} ({facts['kind']}; {', '.join(done) or 'the spelling asked for'})."
     form = facts["fully_justified"]
     span = f"{form['contig']}:[{form['start']}, {form['end']})"
     yield f"Fully justified (VRS, 0-based): {span} {_shown(form['ref'])} > {_shown(form['alt'])}."
