@@ -44,10 +44,12 @@ rule mask_repeats:
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 240 * attempt,
+    params:
+        options="-outfmt interval -dust true",
     shell:
         "(gzip --decompress --stdout --force {input:q} > genome.fa"
         " && windowmasker -mk_counts -in genome.fa -out counts"
-        " && windowmasker -ustat counts -in genome.fa -out intervals"
+        " && windowmasker -ustat counts -in genome.fa {params.options} -out intervals"
         " && awk 'BEGIN {{ OFS = \"\\t\" }} /^>/ {{ contig = substr($1, 2); next }} {{ print contig, $1, $3 + 1 }}'"
         " intervals > {output:q}) > {log:q} 2>&1"
 
