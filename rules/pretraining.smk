@@ -11,6 +11,9 @@ def launched():
     if PRETRAINING.processes == 1:
         return DNAGRINDER
     start, name = DNAGRINDER.rsplit(" -P -m ", 1)
+    start = start.replace(
+        "env ", "env PYTHONSAFEPATH=1 ", 1
+    )  # -P, for the processes that torchrun starts as well
     count = f"--nproc-per-node={PRETRAINING.processes}"
     return f"{start} -m torch.distributed.run --standalone {count} -m {name}"
 

@@ -1,6 +1,7 @@
 """Several processes: the same loss curve and the same weights as one, states that either can continue."""
 
 import hashlib
+import json
 import os
 import signal
 import socket
@@ -79,7 +80,8 @@ def test_two_processes_learn_what_one_learns(train, tmp_path, sharded):
     found = checkpoint(tmp_path / "two")
     assert found.keys() == expected.keys()
     for name, value in expected.items():
-        torch.testing.assert_close(found[name], value, rtol=2e-2, atol=1e-3)  # bfloat16 on disk
+        assert value.dtype == torch.float32  # what was trained in
+        torch.testing.assert_close(found[name], value, rtol=1e-3, atol=1e-4)
 
 
 def test_a_state_is_continued_by_another_number_of_processes(train, tmp_path):
@@ -88,6 +90,19 @@ def test_a_state_is_continued_by_another_number_of_processes(train, tmp_path):
     train(out, 2, "--steps=4", "--sharded")
     train(out, 1, "--steps=7")
     assert_close(train(out, 2), alone)
+
+
+def test_a_finished_training_leaves_its_checkpoint_alone(train, tmp_path):
+    out = tmp_path / "one"
+    train(out)
+    card = out / "toy" / "card.json"
+    measured = json.loads(card.read_text()) | {"metrics": {"masked_token_accuracy": 0.5}}
+    card.write_text(json.dumps(measured))
+    train(out)
+    assert json.loads(card.read_text()) == measured
+    card.unlink()
+    train(out)
+    assert json.loads(card.read_text())["metrics"] == {}
 
 
 def test_a_killed_training_ends_with_the_same_weights(arguments, train, repository, tmp_path):

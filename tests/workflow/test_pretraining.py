@@ -72,6 +72,7 @@ def test_repeats_are_looked_for_only_where_they_are_told_apart(training_run: Cal
 def test_several_processes_are_started_by_torchrun(training_run: Callable[..., Run]) -> None:
     printed = training_run({"processes": 2, "sharded": True}).snakemake("--dry-run", "--printshellcmds", "pretrain")
     (command,) = [line for line in printed.splitlines() if " pretrain run.yaml" in line]
+    assert "env PYTHONSAFEPATH=1 PYTHONPATH=" in command  # no module of the run's folder gets in front of the library's
     assert "-m torch.distributed.run --standalone --nproc-per-node=2 -m dnagrinder pretrain" in command
     assert "--sharded" in command
     assert "--threads 1 --processes 2" in command  # of the run's two cores

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from dnagrinder.errors import ConfigError
-from dnagrinder.model.checkpoint import Checkpoint, open_checkpoint, save_checkpoint
+from dnagrinder.model.checkpoint import CARD, Checkpoint, open_checkpoint, save_checkpoint
 from dnagrinder.model.heads import MaskedLanguageModel
 from dnagrinder.model.tokenizer import DnaTokenizer
 from dnagrinder.progress import track
@@ -75,6 +75,7 @@ def train(
     )
     if trainer.resume() and world.is_first:
         print(f"continuing at step {trainer.step}")
+    done_before = trainer.step == run.recipe.steps
     if world.is_first:
         with open_log(out, trainer.step) as log, track("pretrain", "steps") as progress:
 
@@ -92,11 +93,13 @@ def train(
     weights = trainer.final_weights()
     if not world.is_first:
         return None
+    if done_before and (out / run.name / CARD).is_file():
+        return out / run.name  # as it was written then: its card may hold metrics by now
     with torch.device("meta"):
         model = MaskedLanguageModel(run.architecture)
     model.load_state_dict(weights, assign=True)
     card = _card(run, trainer, batches, corpus, initial)
-    save_checkpoint(out / run.name, model.to(PRECISIONS[precision]), tokenizer, card)
+    save_checkpoint(out / run.name, model, tokenizer, card, dtype=PRECISIONS[precision])
     return out / run.name
 
 

@@ -263,10 +263,6 @@ def _long_runs(unknown: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return result
 
 
-COMPLEMENT = np.arange(256, dtype=np.uint8)  # of ASCII bases, upper case
-for _a, _b in ("AT", "CG", "GC", "TA"):
-    COMPLEMENT[ord(_a)] = ord(_b)
-
 _KNOWN = np.full(256, ord("N"), dtype=np.uint8)
 for _letter in b"ACGTacgt":
     _KNOWN[_letter] = _letter
