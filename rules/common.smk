@@ -98,3 +98,10 @@ def model_folder(wildcards, input):
 def output_folder(wildcards, output):
     """Params function: the folder of the first output."""
     return os.path.dirname(output[0])
+
+
+def judging(wildcards, input):
+    """Params function: the calibration to apply, if there is one, and the reference that it may need."""
+    if not input.calibration:
+        return []
+    return [f"--calibration={input.calibration}", f"--reference={input.genome[0]}"]

@@ -5,6 +5,8 @@ rule annotate_variants:
         alleles="<results>/callsets/{callset}/alleles.parquet",
         ledger="<results>/callsets/{callset}/ledger.parquet",
         scores=SCORES,
+        calibration=SETTINGS.calibration or [],
+        genome=GENOME if SETTINGS.calibration else [],
     output:
         vcf=report(
             "<results>/callsets/{callset}/scored.vcf.gz",
@@ -23,9 +25,10 @@ rule annotate_variants:
         runtime=120,
     params:
         dnagrinder=DNAGRINDER,
+        judging=judging,
     shell:
         "{params.dnagrinder} annotate {input.vcf:q} {input.scores:q} --alleles {input.alleles:q}"
-        " --ledger {input.ledger:q} --out {output.vcf:q} > {log:q} 2>&1"
+        " --ledger {input.ledger:q} {params.judging:q} --out {output.vcf:q} > {log:q} 2>&1"
 
 
 rule annotate_sample:
@@ -38,6 +41,8 @@ rule annotate_sample:
             "summary.json",
         ),
         scores=SCORES,
+        calibration=SETTINGS.calibration or [],
+        genome=GENOME if SETTINGS.calibration else [],
     output:
         "<results>/samples/{sample}/scores.parquet",
         "<results>/samples/{sample}/ledger.parquet",
@@ -66,10 +71,11 @@ rule annotate_sample:
         dnagrinder=DNAGRINDER,
         folder=lambda wildcards, output: os.path.dirname(os.path.dirname(output[0])),
         sample=lambda wildcards: SETTINGS.sample(wildcards.sample).selector,
+        judging=judging,
     shell:
         "{params.dnagrinder} sample-tables {input.scores:q} --alleles {input.callset[0]:q}"
         " --ledger {input.callset[1]:q} --genotypes {input.callset[2]:q} --summary {input.callset[3]:q}"
-        " --sample {params.sample:q} --out-dir {params.folder:q} > {log:q} 2>&1"
+        " --sample {params.sample:q} {params.judging:q} --out-dir {params.folder:q} > {log:q} 2>&1"
 
 
 rule report_sample:

@@ -305,7 +305,7 @@ def large_sample(folder: Path, alleles: int, rejected: int) -> None:
     facts |= {"ref_matched": total, "by_kind": {"snv": int(is_snv.sum()), "insertion": int((~is_snv).sum())}}
     facts |= {"transitions": 2, "transversions": 1, "heterozygous": alleles, "homozygous_alt": 0, "hemizygous": 0}
     (folder / "sample.json").write_text("{}")
-    edit_summary(folder, **facts, median_snv_score=-1.0, provenance=PROVENANCE)
+    edit_summary(folder, **facts, median_snv_score=-1.0, calibration=None, provenance=PROVENANCE)
 
 
 def test_page_stays_small_whatever_the_number_of_variants(tmp_path: Path, card: dict[str, Any], cohort: Cohort) -> None:

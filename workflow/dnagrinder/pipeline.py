@@ -13,6 +13,9 @@ from dnagrinder.errors import InvariantError
 from dnagrinder.genome.tables import write_variant_tables
 from dnagrinder.reports.tables import write_tsv
 from dnagrinder.reports.vcf import annotate_vcf, check_destination
+from dnagrinder.scoring.calibration.applying import Judge
+from dnagrinder.scoring.calibration.file import Calibration
+from dnagrinder.scoring.calibration.origin import ScoreOrigin
 from dnagrinder.scoring.session import Progress, ScoringSession
 from dnagrinder.scoring.shards import unique_alleles
 from dnagrinder.scoring.store import ScoreStore
@@ -26,9 +29,10 @@ def score_vcf(
     *,
     ledger: Path | None = None,
     store: Path | None = None,
+    calibration: Calibration | None = None,
     on_progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Read, score and annotate one VCF.
+    """Read, score and annotate one VCF; with ``calibration`` every ALT also gets its evidence, within its scope.
 
     Returns:
         Counts: records, alleles_in, scored, from_store, rejected, rejected_by_reason, ref_checked, ref_matched,
@@ -38,6 +42,8 @@ def score_vcf(
         InputError, BuildMismatchError: from the VCF. InvariantError: the counts do not add up.
     """
     check_destination(vcf, out)
+    origin = ScoreOrigin.of_provenance(session.provenance)
+    judge = Judge(calibration, origin, session.reference) if calibration else None
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".dnagrinder-", dir=out.parent) as name:
         folder = Path(name)
@@ -70,6 +76,7 @@ def score_vcf(
             scores=[table],
             provenance=session.provenance,
             tool_version=__version__,
+            judge=judge,
         )
         if ledger:
             _write_ledger(rejected, ledger)

@@ -27,7 +27,7 @@ CHECKPOINTS = PACKAGE / "checkpoints"
 if TYPE_CHECKING:
     from dnagrinder.training.run_file import Run
 
-PATH_KEYS = ("samples", "reference", "checkpoint", "regions", "results_dir", "store")
+PATH_KEYS = ("samples", "reference", "checkpoint", "regions", "results_dir", "store", "calibration")
 CHECKPOINT_FILES = ("model.safetensors", "card.json", "tokenizer.json")
 
 
@@ -90,6 +90,7 @@ class Settings:
     regions: str | None
     results_dir: str
     store: str | None
+    calibration: str | None
     scoring: ScoringSettings
     report: ReportSettings
     pretraining: PretrainingSettings | None
@@ -203,6 +204,7 @@ def load_settings(config: Mapping[str, Any], base: Path, schemas: Path = SCHEMAS
         regions=filled["regions"],
         results_dir=filled["results_dir"],
         store=filled["store"],
+        calibration=filled["calibration"],
         scoring=ScoringSettings(**filled["scoring"]),
         report=ReportSettings(**filled["report"]),
         pretraining=pretraining,
@@ -261,11 +263,12 @@ def _file_problems(filled: Mapping[str, Any], base: Path, look: bool) -> Iterato
     for key, value in filled.get("scoring", {}).items():
         if isinstance(value, float):
             yield f"config: scoring.{key}: {value} is written with a decimal point; write {value:.0f}"
-    reference, regions, checkpoint = filled.get("reference"), filled.get("regions"), filled.get("checkpoint")
+    reference, checkpoint = filled.get("reference"), filled.get("checkpoint")
     if look and isinstance(reference, str) and not _is_file(base / reference):
         yield f"config: reference: file not found: {reference}"
-    if look and isinstance(regions, str) and not _is_file(base / regions):
-        yield f"config: regions: file not found: {regions}"
+    for key in ("regions", "calibration"):
+        if look and isinstance(filled.get(key), str) and not _is_file(base / filled[key]):
+            yield f"config: {key}: file not found: {filled[key]}"
     if isinstance(checkpoint, str) and "\0" not in checkpoint and checkpoint not in embedded_checkpoints():
         folder = base / checkpoint
         absent = [name for name in CHECKPOINT_FILES if not (folder / name).is_file()]

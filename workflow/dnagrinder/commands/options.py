@@ -25,6 +25,10 @@ Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 TokenBudget = Annotated[int, typer.Option(help="Tokens run together; memory and speed, never a score.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of the model.")]
 Store = Annotated[Path | None, typer.Option(help="Folder of the score store; created where absent.")]
+CalibrationFile = Annotated[
+    Path | None,
+    typer.Option("--calibration", help="Calibration file: also state PP3/BP4 evidence, within its scope."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
 BUDGET = TOKEN_BUDGET

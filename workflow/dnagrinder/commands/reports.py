@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from dnagrinder import __version__
-from dnagrinder.commands.options import AsJson, CheckpointName, check_paths, show
+from dnagrinder.commands.options import AsJson, CalibrationFile, CheckpointName, check_paths, show
 from dnagrinder.errors import ConfigError
 from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.genome.regions import read_bed
@@ -27,6 +28,9 @@ from dnagrinder.scoring.calibration.origin import ScoreOrigin
 
 AllelesTable = Annotated[Path, typer.Option(help="alleles.parquet of the call set.")]
 LedgerTable = Annotated[Path, typer.Option(help="ledger.parquet of the call set.")]
+CalibrationReference = Annotated[
+    Path | None, typer.Option("--reference", "-r", help="Reference, for a calibration that corrects for context.")
+]
 ScoreTables = Annotated[list[Path], typer.Argument(help="Score tables from score-alleles and unique-alleles.")]
 
 
@@ -46,20 +50,14 @@ def annotate(
     alleles: AllelesTable,
     ledger: LedgerTable,
     out: Annotated[Path, typer.Option("--out", "-o", help="Annotated VCF (bgzip; .tbi beside it).")],
-    calibration: Annotated[
-        Path | None, typer.Option(help="Calibration file: also write PP3/BP4 evidence, within its scope.")
-    ] = None,
-    reference: Annotated[
-        Path | None, typer.Option("--reference", "-r", help="Reference, for a calibration that corrects for context.")
-    ] = None,
+    calibration: CalibrationFile = None,
+    reference: CalibrationReference = None,
     as_json: AsJson = False,
 ) -> None:
     """Write the scores into a VCF's INFO column; every other byte of a record stays as it is."""
     check_paths([vcf, alleles, ledger, calibration, reference, *scores], [out])
     traced = common_provenance(scores)
-    with ExitStack() as stack:
-        genome = stack.enter_context(ReferenceGenome.open(reference)) if reference else None
-        origin = ScoreOrigin.of_provenance(traced)
+    with _judge(calibration, reference, traced) as judge:
         counts = annotate_vcf(
             vcf,
             out,
@@ -68,7 +66,7 @@ def annotate(
             scores=scores,
             provenance=traced,
             tool_version=__version__,
-            judge=Judge(read_calibration(calibration), origin, genome) if calibration else None,
+            judge=judge,
         )
     show(
         {
@@ -90,6 +88,8 @@ def sample_tables(
     summary: Annotated[Path, typer.Option(help="summary.json of the call set.")],
     sample: Annotated[list[str], typer.Option(help="NAME, or NAME=COLUMN of the VCF; may be repeated.")],
     out_dir: Annotated[Path, typer.Option(help="Folder that gets one folder a sample.")],
+    calibration: CalibrationFile = None,
+    reference: CalibrationReference = None,
 ) -> None:
     """Join one call set's alleles, scores and genotypes into the tables of its samples."""
     wanted: dict[str, str | None] = {}
@@ -98,16 +98,18 @@ def sample_tables(
         if not name:
             raise ConfigError(f"--sample {text!r} is not NAME or NAME=COLUMN")
         wanted[name] = column or None
-    build_sample_tables(
-        wanted,
-        callset=alleles.parent.name,
-        alleles=alleles,
-        ledger=ledger,
-        genotypes=genotypes,
-        summary=summary,
-        scores=scores,
-        out_dir=out_dir,
-    )
+    with _judge(calibration, reference, common_provenance(scores)) as judge:
+        build_sample_tables(
+            wanted,
+            callset=alleles.parent.name,
+            alleles=alleles,
+            ledger=ledger,
+            genotypes=genotypes,
+            summary=summary,
+            scores=scores,
+            out_dir=out_dir,
+            judge=judge,
+        )
 
 
 def report_sample(
@@ -142,3 +144,11 @@ def report_cohort(
     """Write the cohort's page, its table of unique alleles and its MultiQC section."""
     write_cohort_report(folders, out, scores=scores, card=open_checkpoint(checkpoint).card)
     write_multiqc(folders, multiqc)
+
+
+@contextmanager
+def _judge(calibration: Path | None, reference: Path | None, traced: Mapping[str, Any]) -> Iterator[Judge | None]:
+    """What judges scores of the provenance ``traced`` by the calibration, if there is one."""
+    with ExitStack() as stack:
+        genome = stack.enter_context(ReferenceGenome.open(reference)) if reference else None
+        yield Judge(read_calibration(calibration), ScoreOrigin.of_provenance(traced), genome) if calibration else None

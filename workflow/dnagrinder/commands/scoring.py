@@ -17,6 +17,7 @@ from dnagrinder.commands.options import (
     BUDGET,
     DEFAULTS,
     AsJson,
+    CalibrationFile,
     CheckpointName,
     Device,
     Precision,
@@ -37,6 +38,7 @@ from dnagrinder.progress import track
 from dnagrinder.reports.joining import least_expected
 from dnagrinder.reports.tables import write_tsv
 from dnagrinder.scoring import shards as sharding
+from dnagrinder.scoring.calibration.file import read_calibration
 from dnagrinder.scoring.parameters import ScoringParameters, provenance
 from dnagrinder.scoring.parts import score_in_parts
 from dnagrinder.scoring.store import ScoreStore
@@ -66,13 +68,15 @@ def score_variants(
     token_budget: TokenBudget = BUDGET,
     threads: Threads = None,
     store: Store = None,
+    calibration: CalibrationFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Score every allele of a VCF and write it back annotated: the whole job in one command.
 
     Example: [bold]dnagrinder score-variants calls.vcf.gz --reference GRCh38.fa --out scored.vcf.gz --json[/bold]
     """
-    check_paths([vcf, reference], [out, ledger])
+    check_paths([vcf, reference, calibration], [out, ledger])
+    judged_by = read_calibration(calibration) if calibration else None
     from dnagrinder.pipeline import score_vcf
     from dnagrinder.scoring.session import open_session
 
@@ -83,7 +87,7 @@ def score_variants(
         ) as session,
         track("score-variants", "alleles") as progress,
     ):
-        result = score_vcf(session, vcf, out, ledger=ledger, store=store, on_progress=progress)
+        result = score_vcf(session, vcf, out, ledger=ledger, store=store, calibration=judged_by, on_progress=progress)
     show(result, as_json)
 
 

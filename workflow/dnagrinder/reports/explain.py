@@ -78,10 +78,11 @@ def explain(results: Path, sample: str, spelling: str) -> dict[str, Any]:
         sample's genotype) or absent (not in the call set). ``key``, ``kind``, ``fully_justified`` (0-based, see
         :func:`dnagrinder.genome.justification.fully_justified`): the normalised allele, None where there is none.
         ``normalisation``: from the spelling asked for to the key: contig_renamed, bases trimmed, bases moved_left.
-        ``records``: where it stands in the input, with the sample's genotype. ``score``: the columns of scores.parquet,
-        None without one. ``reason``: code, detail, meaning and advice of a rejected allele; of one that is absent, why it
-        would be rejected. ``carriers``: VCF columns that carry an allele the sample does not. ``nearest``: known alleles
-        around an absent one. ``provenance``: of the scores. And sample, callset, vcf, column, asked.
+        ``records``: where it stands in the input, with the sample's genotype. ``score``: the columns of scores.parquet
+        (evidence and points only in a run with a calibration), None without one. ``reason``: code, detail, meaning and
+        advice of a rejected allele; of one that is absent, why it would be rejected. ``carriers``: VCF columns
+        that carry an allele the sample does not. ``nearest``: known alleles around an absent one. ``provenance``: of the
+        scores. And sample, callset, vcf, column, asked.
 
     Raises:
         ConfigError: ``spelling`` is no allele.
@@ -225,7 +226,8 @@ def _record(run: _Run, row: Row, calls: Sequence[Row]) -> dict[str, Any]:
 
 def _score(run: _Run, allele: Allele) -> dict[str, Any]:
     wanted = [(name, "==", getattr(allele, name)) for name in ALLELE_COLUMNS]
-    rows = read_parquet(run.samples / f"{SCORES}.parquet", SCORE_COLUMNS, wanted).to_pylist()
+    columns = [*SCORE_COLUMNS, *(("evidence", "points") if run.summary["calibration"] else ())]
+    rows = read_parquet(run.samples / f"{SCORES}.parquet", columns, wanted).to_pylist()
     if not rows:
         raise InvariantError(f"{run.samples}: the sample carries {allele.key}, but its scores.parquet does not hold it")
     return dict(rows[0])

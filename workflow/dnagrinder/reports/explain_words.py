@@ -84,6 +84,9 @@ def _score(facts: Mapping[str, Any]) -> Iterator[str]:
         f"log P(REF) {number(score['log_p_ref'], 4)}, log P(ALT) {number(score['log_p_alt'], 4)}; embedding distance "
         f"cosine {significant(score['cosine_distance'])}, L2 {significant(score['l2_distance'])}."
     )
+    if "evidence" in score:
+        points = "" if score["points"] is None else f" ({score['points']:+d} points)"
+        yield f"Evidence by the run's calibration: {score['evidence']}{points}."
     parameters = ", ".join(f"{name} {value}" for name, value in traced["parameters"].items())
     yield f"Model: {traced['checkpoint']['name']}, sha256 {traced['checkpoint']['sha256'][:12]}…; {parameters}."
 

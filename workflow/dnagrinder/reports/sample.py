@@ -33,7 +33,7 @@ from dnagrinder.scoring.tables import ALLELE_COLUMNS, read_parquet, read_provena
 
 TOP, PLOTS, LEDGER_ROWS = 100, 20, 200
 #: Columns of the top table that are shown only where a row has a value.
-_OPTIONAL = ("genotype", "gene", "consequence", "clinical_significance", "af", "region")
+_OPTIONAL = ("genotype", "gene", "consequence", "clinical_significance", "af", "region", "evidence", "points")
 _FILES = (
     ("scores.tsv", "Scores of all alleles, tab-separated text"),
     ("scores.parquet", "The same as Parquet"),

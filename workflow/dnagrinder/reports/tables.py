@@ -18,7 +18,8 @@ from dnagrinder.errors import ConfigError, InputError, InvariantError
 from dnagrinder.genome.files import written_aside
 from dnagrinder.genome.tables import GENOTYPES
 from dnagrinder.reports.joining import attach_scores, common_provenance
-from dnagrinder.scoring.tables import read_parquet, write_parquet
+from dnagrinder.scoring.calibration.applying import Judge
+from dnagrinder.scoring.tables import read_parquet, table_alleles, write_parquet
 
 SCORES, LEDGER, SUMMARY = "scores", "ledger", "sample.json"
 _TRANSITIONS = ("AG", "GA", "CT", "TC")
@@ -35,17 +36,20 @@ def build_sample_tables(
     summary: Path,
     scores: Sequence[Path],
     out_dir: Path,
+    judge: Judge | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Write ``out_dir/<sample>/`` {scores.parquet, scores.tsv, ledger.parquet, ledger.tsv, sample.json} for each sample.
 
     ``samples`` maps the sample's name to its column of the VCF. In a file with one sample column or none the sample owns
     every allele; where there are several it owns the ALTs that its genotype holds, and None stands for the column of
-    the sample's own name. ``callset`` is the name under which the file's tables are kept.
+    the sample's own name. ``callset`` is the name under which the file's tables are kept. With ``judge`` the scores have
+    two more columns: evidence (code) and points (null where no calibration applies).
 
     Returns:
         The content of each sample.json: sample, callset, vcf, vcf_sha256, column, alleles_in_file, not_carried,
         alleles_in, scored, from_store, rejected, rejected_by_reason, records, ref_checked, ref_matched, by_kind,
-        transitions, transversions, heterozygous, homozygous_alt, hemizygous, median_snv_score, provenance.
+        transitions, transversions, heterozygous, homozygous_alt, hemizygous, median_snv_score, calibration (sha256 and
+        mismatch of the judge's, or None), alleles_by_evidence, provenance.
 
     Raises:
         ConfigError: a sample's column is not in the file. InputError: a table is missing or damaged.
@@ -54,6 +58,7 @@ def build_sample_tables(
     facts = read_json(summary)
     provenance = common_provenance(scores)
     scored, rejected = attach_scores(read_parquet(alleles), scores), read_parquet(ledger)
+    scored = with_evidence(scored, judge) if judge else scored
     result = {}
     for sample, wanted in samples.items():
         column = _column(sample, wanted, facts)
@@ -70,11 +75,21 @@ def build_sample_tables(
             **_attrition(sample, facts["alleles_in"], len(scored) + len(rejected), own, refused),
             **{name: facts[name] for name in ("records", "ref_checked", "ref_matched")},
             **_description(own),
+            "calibration": {"sha256": judge.calibration.digest, "mismatch": judge.mismatch} if judge else None,
+            "alleles_by_evidence": dict(sorted(Counter(own["evidence"].to_pylist()).items())) if judge else {},
             "provenance": provenance,
         }
         _write(out_dir / sample, own, refused, description, provenance)
         result[sample] = description
     return result
+
+
+def with_evidence(scored: pa.Table, judge: Judge) -> pa.Table:
+    """``scored`` (with an allele's columns, consequence and score) and what its scores say: evidence, points."""
+    rows = zip(table_alleles(scored), scored["consequence"].to_pylist(), scored["score"].to_pylist(), strict=True)
+    given = [judge.evidence(*row) for row in rows]
+    scored = scored.append_column("evidence", pa.array([one.code for one in given], pa.string()))
+    return scored.append_column("points", pa.array([one.points for one in given], pa.int8()))
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
