@@ -11,6 +11,7 @@ import typer
 
 from dnagrinder import __version__
 from dnagrinder.commands.options import AsJson, CheckpointName, check_paths, show
+from dnagrinder.commands.streams import input_file, output_vcf
 from dnagrinder.errors import ConfigError
 from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.genome.regions import read_bed
@@ -41,11 +42,13 @@ def register(app: typer.Typer) -> None:
 
 
 def annotate(
-    vcf: Annotated[Path, typer.Argument(help="The VCF or BCF that the tables were read from.")],
+    vcf: Annotated[Path, typer.Argument(help="The VCF or BCF that the tables were read from; - for standard input.")],
     scores: ScoreTables,
     alleles: AllelesTable,
     ledger: LedgerTable,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Annotated VCF (bgzip; .tbi beside it).")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Annotated VCF (bgzip; .tbi beside it); - for standard output, as text.")
+    ],
     calibration: Annotated[
         Path | None, typer.Option(help="Calibration file: also write PP3/BP4 evidence, within its scope.")
     ] = None,
@@ -60,9 +63,10 @@ def annotate(
     with ExitStack() as stack:
         genome = stack.enter_context(ReferenceGenome.open(reference)) if reference else None
         origin = ScoreOrigin.of_provenance(traced)
+        written, source = stack.enter_context(output_vcf(out)), stack.enter_context(input_file(vcf))
         counts = annotate_vcf(
-            vcf,
-            out,
+            source,
+            written,
             alleles=alleles,
             ledger=ledger,
             scores=scores,
@@ -79,6 +83,7 @@ def annotate(
             "rejected": counts.rejected,
         },
         as_json,
+        out,
     )
 
 
