@@ -62,13 +62,13 @@ def test_tables(write_vcf: WriteVcf, genome: ReferenceGenome, tmp_path: Path) ->
     ]
     assert rows(tmp_path / "new/genotypes.parquet") == [
         (0, 1, "s1", "0|1", 1, True),
+        (2, 1, "s1", "1", 1, False),
+        (3, 1, "s1", "0/1", 1, False),
         (0, 2, "s2", "3/2", 1, False),
         (0, 3, "s2", "3/2", 1, False),
+        (2, 1, "s2", "1/1", 2, False),
         (0, 1, "s3", "1|3|3", 1, True),
         (0, 3, "s3", "1|3|3", 2, True),
-        (2, 1, "s1", "1", 1, False),
-        (2, 1, "s2", "1/1", 2, False),
-        (3, 1, "s1", "0/1", 1, False),
     ]
     assert summary == {
         "vcf": "calls.vcf",
@@ -85,6 +85,26 @@ def test_tables(write_vcf: WriteVcf, genome: ReferenceGenome, tmp_path: Path) ->
     }
     assert json.loads((tmp_path / "new/summary.json").read_text()) == summary
     assert len(list((tmp_path / "new").iterdir())) == 4
+
+
+def test_rows_of_a_sample_lie_together_and_in_file_order(
+    write_vcf: WriteVcf, genome: ReferenceGenome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vcf = write_vcf(*LINES * 6, header=HEADER, samples=("s1", "s2", "s3"))
+    write(vcf, genome, tmp_path / "whole")
+    monkeypatch.setattr(tables, "_ROWS_PER_GROUP", 5)
+    monkeypatch.setattr(tables, "_GROUPS_SORTED", 4)
+    write(vcf, genome, tmp_path / "pieces")
+    file = pq.ParquetFile(tmp_path / "pieces/genotypes.parquet")
+    samples = [file.read_row_group(group)["sample"].to_pylist() for group in range(file.num_row_groups)]
+    assert len(samples) == 10
+    assert all(names == sorted(names) for names in samples)
+    assert any(len(set(names)) == 1 for names in samples)
+    for sample in ("s1", "s2", "s3"):
+        whole, pieces = (
+            [row for row in rows(tmp_path / name / "genotypes.parquet") if row[2] == sample] for name in ("whole", "pieces")
+        )
+        assert pieces == whole == sorted(whole)
 
 
 def test_only_the_samples_asked_for(write_vcf: WriteVcf, genome: ReferenceGenome, tmp_path: Path) -> None:

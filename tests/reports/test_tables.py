@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dnagrinder.errors import ConfigError, InputError, InvariantError
+from dnagrinder.reports import tables
 from dnagrinder.reports.joining import attach_scores, common_provenance, least_expected, most_unexpected
 from dnagrinder.reports.tables import build_sample_tables, write_tsv, zygosity
 from dnagrinder.scoring.tables import ALLELE_COLUMNS, SCORE_SCHEMA, read_parquet, read_provenance, write_parquet
@@ -141,6 +142,18 @@ def test_same_input_same_bytes(cohort: Cohort, tmp_path: Path) -> None:
         for name in ("scores.parquet", "scores.tsv", "ledger.parquet", "ledger.tsv", "sample.json"):
             mine, other = (root / sample / name for root in (tmp_path, cohort.root / "samples"))
             assert mine.read_bytes() == other.read_bytes(), name
+
+
+def test_pieces_do_not_show(cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "ROW_GROUP", 30)
+    build(cohort.callset, tmp_path / "large", {"child": None})
+    monkeypatch.setattr("dnagrinder.scoring.tables.ROW_GROUP", 7)
+    build(cohort.callset, tmp_path / "small", {"child": None})
+    for name in ("scores.parquet", "scores.tsv", "ledger.parquet", "ledger.tsv", "sample.json"):
+        assert (tmp_path / "small/child" / name).read_bytes() == (tmp_path / "large/child" / name).read_bytes()
+    whole = pq.read_table(cohort.folders[0] / "scores.parquet")
+    assert pq.read_table(tmp_path / "small/child/scores.parquet").equals(whole)
+    assert pq.ParquetFile(tmp_path / "small/child/scores.parquet").num_row_groups == -(-len(whole) // 30) > 3
 
 
 def test_text_and_parquet_say_the_same(cohort: Cohort) -> None:

@@ -1,11 +1,13 @@
 """The ``dnagrinder`` command: its commands, and how errors reach the user.
 
 Exit codes: 0 done; 1 other error of the family; 2 wrong usage; 3 input file; 4 genome build mismatch; 5 settings;
-6 checkpoint; 7 score store; 8 broken invariant (a defect of ours); 9 memory; 130 interrupted.
+6 checkpoint; 7 score store; 8 broken invariant (a defect of ours); 9 memory; 130 interrupted;
+141 nobody reads our standard output any more.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -52,6 +54,9 @@ def main() -> None:
     except DnaGrinderError as error:
         print("dnagrinder: error: " + " ".join(str(error).split()), file=sys.stderr)
         sys.exit(error.exit_code)
+    except BrokenPipeError:  # the reader of our standard output has had enough, as `| head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except OSError as error:
         print(f"dnagrinder: error: {error.strerror or error}: {error.filename or 'no file named'}", file=sys.stderr)
         sys.exit(InputError.exit_code)

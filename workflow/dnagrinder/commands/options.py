@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from dnagrinder.commands.streams import STREAM
 from dnagrinder.errors import ConfigError
 from dnagrinder.scoring.parameters import PRECISIONS, TOKEN_BUDGET, VIEWS, ScoringParameters
 
@@ -35,22 +37,29 @@ BUDGET = TOKEN_BUDGET
 
 
 def check_paths(inputs: Sequence[Path | None], outputs: Sequence[Path | None]) -> None:
-    """Refuse to write over an input or to write two outputs to one file, before any work. Raises ConfigError."""
+    """Refuse to write over an input or to write two outputs to one file, before any work. Raises ConfigError.
+
+    ``-`` (standard input, standard output) is no file.
+    """
     taken = {path.resolve() for path in inputs if path is not None}
     for path in outputs:
-        if path is None:
+        if path is None or path == STREAM:
             continue
         if path.resolve() in taken:
             raise ConfigError(f"output {path} is also an input or another output of this command; give another name")
         taken.add(path.resolve())
 
 
-def show(result: dict[str, Any], as_json: bool) -> None:
-    """Print a result for scripts (one JSON object) or for people (name: value lines)."""
+def show(result: dict[str, Any], as_json: bool, out: Path | None = None) -> None:
+    """Print a result for scripts (one JSON object) or for people (name: value lines).
+
+    Where the command's output ``out`` is standard output, the result goes to stderr.
+    """
+    stream = sys.stderr if out == STREAM else sys.stdout
     if as_json:
-        print(json.dumps(result))
+        print(json.dumps(result), file=stream)
         return
     for key, value in result.items():
         if isinstance(value, dict):
             value = ", ".join(f"{k} {v}" for k, v in value.items()) or "none"
-        print(f"{key.replace('_', ' ')}: {value}")
+        print(f"{key.replace('_', ' ')}: {value}", file=stream)

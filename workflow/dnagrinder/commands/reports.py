@@ -12,6 +12,7 @@ import typer
 
 from dnagrinder import __version__
 from dnagrinder.commands.options import AsJson, CalibrationFile, CheckpointName, check_paths, show
+from dnagrinder.commands.streams import input_file, output_vcf
 from dnagrinder.errors import ConfigError
 from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.genome.regions import read_bed
@@ -45,11 +46,13 @@ def register(app: typer.Typer) -> None:
 
 
 def annotate(
-    vcf: Annotated[Path, typer.Argument(help="The VCF or BCF that the tables were read from.")],
+    vcf: Annotated[Path, typer.Argument(help="The VCF or BCF that the tables were read from; - for standard input.")],
     scores: ScoreTables,
     alleles: AllelesTable,
     ledger: LedgerTable,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Annotated VCF (bgzip; .tbi beside it).")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Annotated VCF (bgzip; .tbi beside it); - for standard output, as text.")
+    ],
     calibration: CalibrationFile = None,
     reference: CalibrationReference = None,
     as_json: AsJson = False,
@@ -57,10 +60,10 @@ def annotate(
     """Write the scores into a VCF's INFO column; every other byte of a record stays as it is."""
     check_paths([vcf, alleles, ledger, calibration, reference, *scores], [out])
     traced = common_provenance(scores)
-    with _judge(calibration, reference, traced) as judge:
+    with _judge(calibration, reference, traced) as judge, output_vcf(out) as written, input_file(vcf) as source:
         counts = annotate_vcf(
-            vcf,
-            out,
+            source,
+            written,
             alleles=alleles,
             ledger=ledger,
             scores=scores,
@@ -77,6 +80,7 @@ def annotate(
             "rejected": counts.rejected,
         },
         as_json,
+        out,
     )
 
 

@@ -30,6 +30,7 @@ from dnagrinder.commands.options import (
     check_paths,
     show,
 )
+from dnagrinder.commands.streams import input_file, output_vcf
 from dnagrinder.genome.files import written_aside
 from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.genome.regions import read_bed
@@ -56,9 +57,12 @@ def register(app: typer.Typer) -> None:
 
 
 def score_variants(
-    vcf: Annotated[Path, typer.Argument(help="VCF or BCF, plain or bgzip.")],
+    vcf: Annotated[Path, typer.Argument(help="VCF or BCF, plain or bgzip; - for standard input.")],
     reference: ReferenceFile,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Annotated VCF to write (bgzip; .tbi beside it).")],
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", help="Annotated VCF to write (bgzip; .tbi beside it); - for standard output, as text."),
+    ],
     ledger: Annotated[Path | None, typer.Option(help="Also write the rejected alleles here (.tsv or .parquet).")] = None,
     checkpoint: CheckpointName = "mini",
     window: Window = DEFAULTS.window,
@@ -74,6 +78,9 @@ def score_variants(
     """Score every allele of a VCF and write it back annotated: the whole job in one command.
 
     Example: [bold]dnagrinder score-variants calls.vcf.gz --reference GRCh38.fa --out scored.vcf.gz --json[/bold]
+
+    In a pipe: [bold]bcftools view -f PASS calls.bcf | dnagrinder score-variants - -r GRCh38.fa -o - | bgzip > scored.vcf.gz
+    [/bold]
     """
     check_paths([vcf, reference, calibration], [out, ledger])
     judged_by = read_calibration(calibration) if calibration else None
@@ -86,9 +93,11 @@ def score_variants(
             reference, checkpoint, parameters, device=device, token_budget=token_budget, threads=threads
         ) as session,
         track("score-variants", "alleles") as progress,
+        output_vcf(out) as written,
+        input_file(vcf) as source,
     ):
-        result = score_vcf(session, vcf, out, ledger=ledger, store=store, calibration=judged_by, on_progress=progress)
-    show(result, as_json)
+        result = score_vcf(session, source, written, ledger=ledger, store=store, calibration=judged_by, on_progress=progress)
+    show(result, as_json, out)
 
 
 def score_regions(

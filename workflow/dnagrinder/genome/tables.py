@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dnagrinder.errors import InvariantError
@@ -22,6 +23,7 @@ from dnagrinder.genome.variants import DEFAULT_WINDOW
 from dnagrinder.genome.vcf import Accepted, Record, Rejected, Tally, VcfFile, judge_record, outcomes
 
 _ROWS_PER_GROUP = 65_536
+_GROUPS_SORTED = 16  # row groups of genotypes that are brought into the order of samples together
 _LEDGER_BASES = 200
 
 ALLELES = pa.schema(
@@ -83,7 +85,8 @@ def write_variant_tables(
     """Read ``vcf`` once and write its tables (zstd Parquet, schemas above) and the summary (JSON), all or none.
 
     ``genotypes`` holds a row for every ALT, scored or not, that one of ``samples`` carries (None: all samples of the
-    file). Memory stays constant in the number of records.
+    file). The rows of a sample are in file order; every million rows are sorted by sample, so who reads one sample of many
+    may pass over most row groups. Memory stays constant in the number of records.
 
     Returns:
         The summary: vcf (file name), vcf_sha256, samples (all columns of the file), samples_read, records, alleles_in,
@@ -101,7 +104,7 @@ def write_variant_tables(
         with (
             _Table(asides[alleles], ALLELES) as allele_rows,
             _Table(asides[ledger], LEDGER) as ledger_rows,
-            _Table(asides[genotypes], GENOTYPES) as genotype_rows,
+            _Table(asides[genotypes], GENOTYPES, by="sample") as genotype_rows,
         ):
             for record in file.records():
                 verdict = judge_record(record, reference, window)
@@ -139,17 +142,22 @@ def write_variant_tables(
 
 
 class _Table:
-    """A Parquet file written in row groups. Bytes depend on the rows alone."""
+    """A Parquet file written in row groups; with ``by`` every _GROUPS_SORTED of them are sorted by that column, stably.
 
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self._schema = schema
+    Bytes depend on the rows alone.
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema, by: str | None = None) -> None:
+        self._schema, self._by = schema, by
         self._rows: list[tuple[object, ...]] = []
+        self._tables: list[pa.Table] = []
         self._writer = pq.ParquetWriter(path, schema, compression="zstd")
 
     def __enter__(self) -> _Table:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._pack()
         self._flush()
         self._writer.close()
 
@@ -157,14 +165,24 @@ class _Table:
         """Append one row, its values in the order of the schema."""
         self._rows.append(row)
         if len(self._rows) >= _ROWS_PER_GROUP:
-            self._flush()
+            self._pack()
+            if self._by is None or len(self._tables) >= _GROUPS_SORTED:
+                self._flush()
 
-    def _flush(self) -> None:
+    def _pack(self) -> None:
         if self._rows:
             columns = zip(*self._rows, strict=True)
             arrays = [pa.array(column, field.type) for column, field in zip(columns, self._schema, strict=True)]
-            self._writer.write_table(pa.Table.from_arrays(arrays, schema=self._schema))
+            self._tables.append(pa.Table.from_arrays(arrays, schema=self._schema))
             self._rows.clear()
+
+    def _flush(self) -> None:
+        if self._tables:
+            table = pa.concat_tables(self._tables)
+            if self._by:
+                table = table.take(pc.sort_indices(table, [(self._by, "ascending")]))
+            self._writer.write_table(table, row_group_size=_ROWS_PER_GROUP)
+            self._tables.clear()
 
 
 def _allele_row(accepted: Accepted, info: dict[str, str], file: VcfFile) -> tuple[object, ...]:

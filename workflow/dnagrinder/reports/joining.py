@@ -11,12 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from dnagrinder.errors import InputError, InvariantError
+from dnagrinder.errors import InputError
+from dnagrinder.reports.lookup import SCORE_COLUMNS, ScoreTables
 from dnagrinder.scoring.parameters import context_digest
-from dnagrinder.scoring.tables import ALLELE_COLUMNS, SCORE_SCHEMA, allele_keys, read_parquet, read_provenance
-
-#: What score tables add to an allele.
-SCORE_COLUMNS = tuple(name for name in SCORE_SCHEMA.names if name not in ALLELE_COLUMNS)
+from dnagrinder.scoring.tables import ALLELE_COLUMNS, read_provenance
 
 
 def attach_scores(alleles: pa.Table, scores: Sequence[Path], columns: Sequence[str] = SCORE_COLUMNS) -> pa.Table:
@@ -28,26 +26,8 @@ def attach_scores(alleles: pa.Table, scores: Sequence[Path], columns: Sequence[s
         InvariantError: an allele has no score.
         InputError: a score table is missing or damaged.
     """
-    wanted = allele_keys(alleles)
-    parts, part_keys = [], []
-    for path in scores:
-        table = read_parquet(path, [*ALLELE_COLUMNS, *columns])
-        keys = allele_keys(table)
-        mine = pc.is_in(keys, value_set=wanted)
-        parts.append(table.filter(mine))
-        part_keys.append(keys.filter(mine))
-    held = pa.concat_arrays(part_keys) if part_keys else pa.array([], pa.large_string())
-    rows = pc.index_in(wanted, value_set=held)
-    if rows.null_count:
-        first = wanted[rows.is_null().index(True).as_py()].as_py()
-        raise InvariantError(
-            f"{rows.null_count} of {len(alleles)} accepted alleles have no score (first: {first}); the score tables "
-            "are not those of this call set"
-        )
-    for name in columns:
-        values = pa.concat_tables(parts)[name].take(rows) if len(alleles) else pa.array([], SCORE_SCHEMA.field(name).type)
-        alleles = alleles.append_column(SCORE_SCHEMA.field(name), values)
-    return alleles
+    with ScoreTables(scores) as tables:
+        return tables.attach(alleles, columns)
 
 
 def common_provenance(tables: Sequence[Path]) -> dict[str, Any]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,20 @@ from numpy.typing import NDArray
 
 from dnagrinder.errors import ConfigError, InputError, InvariantError
 from dnagrinder.genome.files import written_aside
-from dnagrinder.genome.tables import GENOTYPES
-from dnagrinder.reports.joining import attach_scores, common_provenance
+from dnagrinder.genome.tables import ALLELES, GENOTYPES
+from dnagrinder.genome.tables import LEDGER as LEDGER_SCHEMA
+from dnagrinder.reports.joining import common_provenance
+from dnagrinder.reports.lookup import SCORE_COLUMNS, ScoreTables
 from dnagrinder.scoring.calibration.applying import Judge
-from dnagrinder.scoring.tables import read_parquet, table_alleles, write_parquet
+from dnagrinder.scoring.tables import METADATA_KEY, ROW_GROUP, SCORE_SCHEMA, read_batches, read_parquet, table_alleles
 
 SCORES, LEDGER, SUMMARY = "scores", "ledger", "sample.json"
 _TRANSITIONS = ("AG", "GA", "CT", "TC")
-_TSV_ROWS = 65_536
+_CALL = ("genotype", "copies", "phased")
+EVIDENCE = (pa.field("evidence", pa.string()), pa.field("points", pa.int8()))
+_SCORES_SCHEMA = pa.schema(
+    [*ALLELES, *(SCORE_SCHEMA.field(name) for name in SCORE_COLUMNS), *(GENOTYPES.field(name) for name in _CALL)]
+)
 
 
 def build_sample_tables(
@@ -42,14 +49,15 @@ def build_sample_tables(
 
     ``samples`` maps the sample's name to its column of the VCF. In a file with one sample column or none the sample owns
     every allele; where there are several it owns the ALTs that its genotype holds, and None stands for the column of
-    the sample's own name. ``callset`` is the name under which the file's tables are kept. With ``judge`` the scores have
-    two more columns: evidence (code) and points (null where no calibration applies).
+    the sample's own name. ``callset`` is the name under which the file's tables are kept. Alleles pass in pieces; memory
+    holds the sample's genotypes and the scores of its SNVs, some 50 bytes an allele. With ``judge`` the scores have two more
+    columns: evidence (code) and points (null where no calibration applies).
 
     Returns:
         The content of each sample.json: sample, callset, vcf, vcf_sha256, column, alleles_in_file, not_carried,
         alleles_in, scored, from_store, rejected, rejected_by_reason, records, ref_checked, ref_matched, by_kind,
-        transitions, transversions, heterozygous, homozygous_alt, hemizygous, median_snv_score, calibration (sha256 and
-        mismatch of the judge's, or None), alleles_by_evidence, provenance.
+        transitions, transversions, heterozygous, homozygous_alt, hemizygous, median_snv_score, alleles_by_evidence,
+        calibration (sha256 and mismatch of the judge's, or None), provenance.
 
     Raises:
         ConfigError: a sample's column is not in the file. InputError: a table is missing or damaged.
@@ -57,30 +65,42 @@ def build_sample_tables(
     """
     facts = read_json(summary)
     provenance = common_provenance(scores)
-    scored, rejected = attach_scores(read_parquet(alleles), scores), read_parquet(ledger)
-    scored = with_evidence(scored, judge) if judge else scored
+    schema = pa.schema([*_SCORES_SCHEMA, *EVIDENCE]) if judge else _SCORES_SCHEMA
     result = {}
-    for sample, wanted in samples.items():
-        column = _column(sample, wanted, facts)
-        calls = _calls(genotypes, column)
-        everything = len(facts["samples"]) <= 1
-        own = _with_genotypes(scored, calls, keep_all=everything)
-        refused = rejected if everything else rejected.filter(_places(rejected, calls) >= 0)
-        description = {
-            "sample": sample,
-            "callset": callset,
-            "vcf": facts["vcf"],
-            "vcf_sha256": facts["vcf_sha256"],
-            "column": column,
-            **_attrition(sample, facts["alleles_in"], len(scored) + len(rejected), own, refused),
-            **{name: facts[name] for name in ("records", "ref_checked", "ref_matched")},
-            **_description(own),
-            "calibration": {"sha256": judge.calibration.digest, "mismatch": judge.mismatch} if judge else None,
-            "alleles_by_evidence": dict(sorted(Counter(own["evidence"].to_pylist()).items())) if judge else {},
-            "provenance": provenance,
-        }
-        _write(out_dir / sample, own, refused, description, provenance)
-        result[sample] = description
+    with ScoreTables(scores) as lookup:
+        for sample, wanted in samples.items():
+            column = _column(sample, wanted, facts)
+            calls = _calls(genotypes, column)
+            keep_all = len(facts["samples"]) <= 1
+            folder, tally = out_dir / sample, _Tally()
+            with (
+                _written(folder, SCORES, schema, provenance) as write_scores,
+                _written(folder, LEDGER, LEDGER_SCHEMA, provenance) as write_ledger,
+                written_aside(folder / SUMMARY) as aside,
+            ):
+                for batch in read_batches(alleles, ALLELES.names):
+                    own = _with_genotypes(batch, calls, keep_all=keep_all)
+                    own = lookup.attach(own).select(_SCORES_SCHEMA.names)
+                    own = with_evidence(own, judge) if judge else own
+                    tally.add_scored(len(batch), own)
+                    write_scores(own)
+                for batch in read_batches(ledger, LEDGER_SCHEMA.names):
+                    refused = batch if keep_all else batch.filter(pa.array(_places(batch, calls) >= 0))
+                    tally.add_rejected(len(batch), refused)
+                    write_ledger(refused)
+                result[sample] = {
+                    "sample": sample,
+                    "callset": callset,
+                    "vcf": facts["vcf"],
+                    "vcf_sha256": facts["vcf_sha256"],
+                    "column": column,
+                    **tally.attrition(sample, facts["alleles_in"]),
+                    **{name: facts[name] for name in ("records", "ref_checked", "ref_matched")},
+                    **tally.description(),
+                    "calibration": {"sha256": judge.calibration.digest, "mismatch": judge.mismatch} if judge else None,
+                    "provenance": provenance,
+                }
+                aside.write_text(json.dumps(result[sample], indent=1) + "\n", encoding="utf-8")
     return result
 
 
@@ -88,8 +108,9 @@ def with_evidence(scored: pa.Table, judge: Judge) -> pa.Table:
     """``scored`` (with an allele's columns, consequence and score) and what its scores say: evidence, points."""
     rows = zip(table_alleles(scored), scored["consequence"].to_pylist(), scored["score"].to_pylist(), strict=True)
     given = [judge.evidence(*row) for row in rows]
-    scored = scored.append_column("evidence", pa.array([one.code for one in given], pa.string()))
-    return scored.append_column("points", pa.array([one.points for one in given], pa.int8()))
+    for field, values in zip(EVIDENCE, ([one.code for one in given], [one.points for one in given]), strict=True):
+        scored = scored.append_column(field, pa.array(values, field.type))
+    return scored
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
@@ -99,13 +120,46 @@ def read_summary(folder: Path) -> dict[str, Any]:
 
 def write_tsv(table: pa.Table, path: Path) -> None:
     """Tab-separated text with a header; missing values are empty, numbers are written in full precision, LF ends lines."""
-    texts = [_text(table[name]) for name in table.column_names]
     with written_aside(path) as aside, aside.open("w", encoding="utf-8", newline="\n") as out:
         out.write("\t".join(table.column_names) + "\n")
-        for first in range(0, len(table), _TSV_ROWS):
-            batch = [text.slice(first, _TSV_ROWS).combine_chunks() for text in texts]
-            lines = pc.binary_join_element_wise(*batch, pa.scalar("\t", pa.large_string())).to_pylist()
-            out.write("\n".join(lines) + "\n")
+        for first in range(0, len(table), ROW_GROUP):
+            out.write(_lines(table.slice(first, ROW_GROUP)))
+
+
+def _lines(table: pa.Table) -> str:
+    if not len(table):
+        return ""
+    texts = [_text(table[name]).combine_chunks() for name in table.column_names]
+    return "\n".join(pc.binary_join_element_wise(*texts, pa.scalar("\t", pa.large_string())).to_pylist()) + "\n"
+
+
+@contextmanager
+def _written(folder: Path, name: str, schema: pa.Schema, provenance: dict[str, Any]) -> Iterator[Callable[[pa.Table], None]]:
+    """A function that adds a piece to ``<name>.parquet`` and ``<name>.tsv``; both appear when the block ends well.
+
+    The bytes depend on the rows alone, not on the pieces.
+    """
+    schema = schema.with_metadata({METADATA_KEY: json.dumps(provenance, sort_keys=True).encode()})
+    held = schema.empty_table()
+    with (
+        written_aside(folder / f"{name}.parquet") as binary,
+        written_aside(folder / f"{name}.tsv") as text,
+        pq.ParquetWriter(binary, schema, compression="zstd") as rows,
+        text.open("w", encoding="utf-8", newline="\n") as lines,
+    ):
+        lines.write("\t".join(_with_position(held).column_names) + "\n")
+
+        def add(piece: pa.Table) -> None:
+            nonlocal held
+            lines.write(_lines(_with_position(piece)))
+            held = pa.concat_tables([held, piece.replace_schema_metadata(schema.metadata)])
+            while len(held) >= ROW_GROUP:
+                rows.write_table(held.slice(0, ROW_GROUP))
+                held = held.slice(ROW_GROUP)
+
+        yield add
+        if len(held):
+            rows.write_table(held)
 
 
 def _text(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -131,14 +185,8 @@ def _column(sample: str, wanted: str | None, facts: Mapping[str, Any]) -> str | 
 
 def _calls(genotypes: Path, column: str | None) -> pa.Table:
     """Genotype rows of one column, in file order."""
-    if not genotypes.is_file():
-        raise InputError(f"table {genotypes} is missing")
-    if column is None:
-        return GENOTYPES.empty_table()
-    try:
-        return pq.read_table(genotypes, filters=[("sample", "==", column)])
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"table {genotypes} cannot be read: {error}") from error
+    columns = [name for name in GENOTYPES.names if name != "sample"]
+    return read_parquet(genotypes, columns, filters=[("sample", "==", column or "")])
 
 
 def _places(table: pa.Table, calls: pa.Table) -> NDArray[np.int64]:
@@ -157,46 +205,73 @@ def _with_genotypes(scored: pa.Table, calls: pa.Table, *, keep_all: bool) -> pa.
     if not keep_all:
         scored, places = scored.filter(pa.array(places >= 0)), places[places >= 0]
     rows = pa.array(places, mask=places < 0)
-    for name in ("genotype", "copies", "phased"):
+    for name in _CALL:
         scored = scored.append_column(GENOTYPES.field(name), calls[name].take(rows))
     return scored
 
 
-def _attrition(sample: str, alleles_in_file: int, accounted: int, own: pa.Table, refused: pa.Table) -> dict[str, Any]:
-    """The counts from file to score; ``accounted`` is the number of accepted and rejected alleles of all samples."""
-    statuses = Counter(own["status"].to_pylist())
-    not_carried = accounted - len(own) - len(refused)
-    counts: dict[str, Any] = {
-        "alleles_in_file": alleles_in_file,
-        "not_carried": not_carried,
-        "alleles_in": alleles_in_file - not_carried,
-        "scored": statuses["scored"],
-        "from_store": statuses["from_store"],
-        "rejected": len(refused),
-        "rejected_by_reason": dict(sorted(Counter(refused["reason"].to_pylist()).items())),
-    }
-    if counts["alleles_in"] != counts["scored"] + counts["from_store"] + counts["rejected"]:
-        raise InvariantError(f"sample {sample}: alleles do not add up: {counts}")
-    return counts
+class _Tally:
+    """Counts over the pieces of one sample's tables."""
 
+    def __init__(self) -> None:
+        self._accounted = 0  # accepted and rejected alleles of all samples
+        self._statuses: Counter[str] = Counter()
+        self._reasons: Counter[str] = Counter()
+        self._kinds: Counter[str] = Counter()
+        self._changes: Counter[str] = Counter()
+        self._calls: Counter[tuple[str | None, int]] = Counter()
+        self._evidence: Counter[str] = Counter()
+        self._snv_scores: list[NDArray[np.float64]] = []
 
-def _description(own: pa.Table) -> dict[str, Any]:
-    """What kinds of alleles the sample has, and in which genotypes."""
-    snvs = own.filter(pc.equal(own["kind"], "snv"))
-    snv_scores = snvs["score"].to_numpy()
-    changes = Counter(pc.binary_join_element_wise(snvs["ref"], snvs["alt"], "").to_pylist())
-    transitions = sum(changes[change] for change in _TRANSITIONS)
-    pairs = Counter(zip(own["genotype"].to_pylist(), own["alt_index"].to_pylist(), strict=True))
-    zygosities: Counter[str | None] = Counter()
-    for (genotype, alt_index), times in pairs.items():
-        zygosities[zygosity(genotype, alt_index)] += times
-    return {
-        "by_kind": dict(sorted(Counter(own["kind"].to_pylist()).items())),
-        "transitions": transitions,
-        "transversions": changes.total() - transitions,
-        **{name: zygosities[name] for name in ("heterozygous", "homozygous_alt", "hemizygous")},
-        "median_snv_score": float(np.median(snv_scores)) if len(snv_scores) else None,
-    }
+    def add_scored(self, accounted: int, own: pa.Table) -> None:
+        """Count the sample's part ``own`` of ``accounted`` accepted alleles."""
+        self._accounted += accounted
+        self._statuses.update(own["status"].to_pylist())
+        self._kinds.update(own["kind"].to_pylist())
+        self._calls.update(zip(own["genotype"].to_pylist(), own["alt_index"].to_pylist(), strict=True))
+        snvs = own.filter(pc.equal(own["kind"], "snv"))
+        self._changes.update(pc.binary_join_element_wise(snvs["ref"], snvs["alt"], "").to_pylist())
+        self._snv_scores.append(snvs["score"].to_numpy())
+        if "evidence" in own.column_names:
+            self._evidence.update(own["evidence"].to_pylist())
+
+    def add_rejected(self, accounted: int, refused: pa.Table) -> None:
+        """Count the sample's part ``refused`` of ``accounted`` rejected alleles."""
+        self._accounted += accounted
+        self._reasons.update(refused["reason"].to_pylist())
+
+    def attrition(self, sample: str, alleles_in_file: int) -> dict[str, Any]:
+        """The counts from file to score. Raises InvariantError where they do not add up."""
+        rejected = self._reasons.total()
+        not_carried = self._accounted - self._statuses.total() - rejected
+        counts: dict[str, Any] = {
+            "alleles_in_file": alleles_in_file,
+            "not_carried": not_carried,
+            "alleles_in": alleles_in_file - not_carried,
+            "scored": self._statuses["scored"],
+            "from_store": self._statuses["from_store"],
+            "rejected": rejected,
+            "rejected_by_reason": dict(sorted(self._reasons.items())),
+        }
+        if counts["alleles_in"] != counts["scored"] + counts["from_store"] + counts["rejected"]:
+            raise InvariantError(f"sample {sample}: alleles do not add up: {counts}")
+        return counts
+
+    def description(self) -> dict[str, Any]:
+        """What kinds of alleles the sample has, and in which genotypes."""
+        scores = np.concatenate([*self._snv_scores, np.empty(0)])
+        transitions = sum(self._changes[change] for change in _TRANSITIONS)
+        zygosities: Counter[str | None] = Counter()
+        for (genotype, alt_index), times in self._calls.items():
+            zygosities[zygosity(genotype, alt_index)] += times
+        return {
+            "by_kind": dict(sorted(self._kinds.items())),
+            "transitions": transitions,
+            "transversions": self._changes.total() - transitions,
+            **{name: zygosities[name] for name in ("heterozygous", "homozygous_alt", "hemizygous")},
+            "median_snv_score": float(np.median(scores)) if len(scores) else None,
+            "alleles_by_evidence": dict(sorted(self._evidence.items())),
+        }
 
 
 def zygosity(genotype: str | None, alt_index: int) -> str | None:
@@ -210,15 +285,6 @@ def zygosity(genotype: str | None, alt_index: int) -> str | None:
     if len(calls) == 1:
         return "hemizygous"
     return "homozygous_alt" if len(set(calls)) == 1 else "heterozygous"
-
-
-def _write(folder: Path, own: pa.Table, refused: pa.Table, description: dict[str, Any], provenance: dict[str, Any]) -> None:
-    for name, table in ((SCORES, own), (LEDGER, refused)):
-        plain = table.replace_schema_metadata(None)
-        write_parquet(plain, folder / f"{name}.parquet", provenance)
-        write_tsv(_with_position(plain), folder / f"{name}.tsv")
-    with written_aside(folder / SUMMARY) as aside:
-        aside.write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
 
 
 def _with_position(table: pa.Table) -> pa.Table:

@@ -16,9 +16,10 @@ whole rows only where a wanted place lies. Memory holds the wanted alleles and t
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -73,6 +74,20 @@ class ScoreStore:
         return found.cast(SCORE_SCHEMA).combine_chunks(), wanted.filter(rows.is_null()).combine_chunks()
 
 
+class RowGroups(Protocol):
+    """A table of scores that is read row group by row group.
+
+    ``span`` is a group's (contig, smallest start, largest start), None where it cannot be said; ``read`` gives columns in
+    the types of SCORE_SCHEMA.
+    """
+
+    groups: int
+
+    def span(self, group: int) -> tuple[str, int, int] | None: ...
+
+    def read(self, groups: Sequence[int], columns: Sequence[str]) -> pa.Table: ...
+
+
 @dataclass(frozen=True)
 class Loci:
     """Distinct places of alleles.
@@ -91,15 +106,15 @@ class Loci:
         contigs = pc.unique(alleles["contig"])
         return cls(contigs, np.unique(_places(alleles, contigs)))
 
-    def rows_of(self, part: Part) -> pa.Table:
+    def rows_of(self, part: RowGroups, columns: Sequence[str] = tuple(SCORE_SCHEMA.names)) -> pa.Table:
         """The part's rows at these places, whatever their ref and alt; reads the row groups that can hold any."""
         found = []
         for group in range(part.groups):
             if self._may_meet(part.span(group)):
                 hit = self._hits(part.read([group], ["contig", "start"]))
                 if hit.any():
-                    found.append(part.read([group]).filter(pa.array(hit)))
-        return pa.concat_tables([SCORE_SCHEMA.empty_table(), *found])
+                    found.append(part.read([group], columns).filter(pa.array(hit)))
+        return pa.concat_tables([pa.schema([SCORE_SCHEMA.field(name) for name in columns]).empty_table(), *found])
 
     def _may_meet(self, span: tuple[str, int, int] | None) -> bool:
         if span is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dnagrinder.scoring.alleles import AlleleScore
 
 METADATA_KEY = b"dnagrinder"
+ROW_GROUP = 65_536  # rows that a reader takes or passes over together
 ALLELE_COLUMNS = ("contig", "start", "ref", "alt")
 ALLELE_SCHEMA = pa.schema([("contig", pa.string()), ("start", pa.int64()), ("ref", pa.string()), ("alt", pa.string())])
 SCORE_SCHEMA = pa.schema(
@@ -43,7 +44,7 @@ def write_parquet(table: pa.Table, path: Path, provenance: dict[str, Any] | None
         text = json.dumps(provenance, sort_keys=True).encode()
         table = table.replace_schema_metadata({**(table.schema.metadata or {}), METADATA_KEY: text})
     with written_aside(path) as partial:
-        pq.write_table(table, partial, compression="zstd")
+        pq.write_table(table, partial, compression="zstd", row_group_size=ROW_GROUP)
 
 
 def read_parquet(
@@ -57,6 +58,23 @@ def read_parquet(
         raise InputError(f"table {path} is missing")
     try:
         return pq.read_table(path, columns=list(columns) if columns else None, filters=list(filters) if filters else None)
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"table {path} cannot be read: {error}") from error
+
+
+def read_batches(path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """The table in pieces of at most ROW_GROUP rows, in file order; memory holds one.
+
+    Raises InputError where the file is absent, no Parquet, or lacks a column.
+    """
+    if not path.is_file():
+        raise InputError(f"table {path} is missing")
+    try:
+        with pq.ParquetFile(path) as file:
+            if absent := [name for name in columns if name not in file.schema_arrow.names]:
+                raise InputError(f"table {path} has no column {', '.join(absent)}")
+            for batch in file.iter_batches(ROW_GROUP, columns=list(columns)):
+                yield pa.Table.from_batches([batch]).select(list(columns))
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"table {path} cannot be read: {error}") from error
 
