@@ -53,6 +53,12 @@ class MemoryLimitError(DnaGrinderError):
     exit_code = 9
 
 
+class OutputError(DnaGrinderError):
+    """A result cannot be written: the disk is full, a quota is used up, a folder is read-only or belongs to another."""
+
+    exit_code = 10
+
+
 class InvariantError(DnaGrinderError):
     """A promise of the product does not hold (counts that must add up); a defect worth reporting."""
 

@@ -7,9 +7,11 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,8 +20,8 @@ from typing import Any
 
 import pysam
 
-from dnagrinder.errors import BuildMismatchError, InputError
-from dnagrinder.genome.files import compression, existing_file, file_sha256, open_text, written_aside
+from dnagrinder.errors import BuildMismatchError, InputError, OutputError
+from dnagrinder.genome.files import compression, existing_file, file_sha256, open_text, scratch_folder, written_aside
 
 #: Bases held per cached slice: one bgzip block. On a Zen 4 core a first read costs 0.26 ms, a repeated one 1 µs.
 _SLICE = 1 << 16
@@ -57,10 +59,12 @@ class ReferenceGenome:
 
     @classmethod
     def open(cls, path: Path | str) -> ReferenceGenome:
-        """Open a plain or bgzip FASTA. A missing index is made beside it or, in a read-only folder, in the user's cache.
+        """Open a plain or bgzip FASTA. A missing index is made beside it or, in a read-only folder, in the user's cache
+        or, where that cannot be written either, in the folder for temporary files.
 
         Raises:
             InputError: no such file, plain gzip, not a FASTA, or an index that does not fit.
+            OutputError: there is no index, and no place for one.
         """
         path = existing_file(path, "reference FASTA")
         packing = compression(path)
@@ -139,13 +143,11 @@ class ReferenceGenome:
         Raises:
             InputError: a letter that is no nucleotide code, as when the index belongs to another file.
         """
-        note = _cached(self.path, "digest.json")
-        try:
-            return str(json.loads(note.read_text())["sha256"])
-        except (OSError, ValueError, KeyError):
+        value = _remembered(self.path)
+        if value is None:
             value = _checked_digest(self, self.path)
-            _remember(note, value)
-            return value
+            _remember(self.path, value)
+        return value
 
     def check_build(self, contigs: Iterable[tuple[str, int | None]], source: str) -> None:
         """Refuse ``contigs`` (name, length or None where unstated) that this reference holds at another length.
@@ -201,9 +203,8 @@ def prepare_reference(source: Path | str, out: Path | str, expected_sha256: str 
     source, out = existing_file(source, "reference FASTA"), Path(out)
     if expected_sha256 is not None and (found := file_sha256(source)) != expected_sha256.lower():
         raise InputError(f"reference FASTA {source} has sha256 {found}, expected {expected_sha256.lower()}")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
-        aside = Path(folder) / out.name
+    with scratch_folder(out) as folder:
+        aside = folder / out.name
         if compression(source) == "bgzip":
             _check_names(source)
             shutil.copyfile(source, aside)
@@ -215,10 +216,10 @@ def prepare_reference(source: Path | str, out: Path | str, expected_sha256: str 
             contigs = [{"name": contig.name, "length": contig.length} for contig in genome.contigs]
         card: dict[str, Any] = {"sha256": sha256, "contigs": contigs, "source": source.name}
         name = _card_name(out)
-        (Path(folder) / name).write_text(json.dumps(card, indent=1) + "\n")
+        (folder / name).write_text(json.dumps(card, indent=1) + "\n")
         for file in (f"{out.name}.gzi", f"{out.name}.fai", name, out.name):
-            (Path(folder) / file).replace(out.parent / file)
-    _remember(_cached(out, "digest.json"), sha256)
+            (folder / file).replace(out.parent / file)
+    _remember(out, sha256)
     return card
 
 
@@ -300,30 +301,32 @@ def _compress(source: Path, out: Path) -> None:
 
 
 def _index(path: Path, *, bgzip: bool) -> tuple[Path, Path | None]:
-    """The faidx (and, for bgzip, block) index of ``path``: beside it, in the user's cache, or made now."""
-    beside = Path(f"{path}.fai"), Path(f"{path}.gzi")
-    cached = _cached(path, "fai"), _cached(path, "gzi")
-    for index, block_index in (beside, cached):
+    """The faidx (and, for bgzip, block) index of ``path``: beside it, in a cache, or made now."""
+    places = [(Path(f"{path}.fai"), Path(f"{path}.gzi"))]
+    places += [(folder / _cache_name(path, "fai"), folder / _cache_name(path, "gzi")) for folder in _cache_folders()]
+    for index, block_index in places:
         if index.is_file() and (not bgzip or block_index.is_file()):
             if not bgzip and not _fits(index, path):
                 raise InputError(f"index {index} does not fit {path}, which was changed after it was made; delete the index")
             return index, block_index if bgzip else None
-    index, block_index = beside if os.access(path.parent, os.W_OK) else cached
     _check_names(path)
-    try:
-        index.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=index.parent) as folder:
-            new, new_block = Path(folder) / "fai", Path(folder) / "gzi"
-            _faidx(path, new, new_block, shown=path)
-            if bgzip:
-                new_block.replace(block_index)
-            new.replace(index)
-    except OSError as error:
-        raise InputError(
-            f"reference FASTA {path} has no index and none can be written to {index.parent}: {error}; "
-            "run samtools faidx where you may write, or set XDG_CACHE_HOME"
-        ) from error
-    return index, block_index if bgzip else None
+    problems = []
+    for index, block_index in places:
+        try:
+            with scratch_folder(index) as folder:
+                new, new_block = folder / "fai", folder / "gzi"
+                _faidx(path, new, new_block, shown=path)
+                if bgzip:
+                    new_block.replace(block_index)
+                new.replace(index)
+        except (OSError, OutputError) as error:  # read-only or full: the next place
+            problems.append(str(error))
+        else:
+            return index, block_index if bgzip else None
+    raise OutputError(
+        f"reference FASTA {path} has no index and none can be written ({'; '.join(problems)}); run samtools faidx where you "
+        "may write, or set XDG_CACHE_HOME"
+    )
 
 
 def _fits(index: Path, path: Path) -> bool:
@@ -352,18 +355,50 @@ def _faidx(path: Path, index: Path, block_index: Path, *, shown: Path) -> None:
         raise InputError(f"{shown} holds no FASTA sequence")
 
 
-def _cached(path: Path, ending: str) -> Path:
-    """Where the user's cache keeps something about this very file (path, size and time of change)."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+def _cache_folders() -> list[Path]:
+    """Where notes about references may lie, best first: the user's cache, then a folder of this user's for passing files."""
+    folders = []
+    with suppress(RuntimeError):  # a user without a home
+        folders.append(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dnagrinder")
+    passing = Path(tempfile.gettempdir()) / f"dnagrinder-{os.getuid()}"
+    if _is_own(passing):
+        folders.append(passing)
+    return [folder / "reference" for folder in folders]
+
+
+def _is_own(folder: Path) -> bool:
+    """Whether a folder with a name that anybody could take is this user's alone; made where absent."""
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        facts = folder.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.getuid() and not facts.st_mode & 0o022
+
+
+def _cache_name(path: Path, ending: str) -> str:
+    """What the cache calls something about this very file (path, size and time of change)."""
     facts = path.stat()
     key = hashlib.sha256(f"{path.resolve()}\n{facts.st_size}\n{facts.st_mtime_ns}".encode()).hexdigest()[:16]
-    return base / "dnagrinder" / "reference" / f"{path.name}.{key}.{ending}"
+    return f"{path.name}.{key}.{ending}"
 
 
-def _remember(note: Path, sha256: str) -> None:
-    """Keep a digest for next time; where the cache cannot be written it is computed again."""
-    try:
-        with written_aside(note) as aside:
-            aside.write_text(json.dumps({"sha256": sha256}) + "\n")
-    except OSError:
+def _remembered(path: Path) -> str | None:
+    """The digest of a file that was kept earlier."""
+    for folder in _cache_folders():
+        try:
+            return str(json.loads((folder / _cache_name(path, "digest.json")).read_text())["sha256"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return None
+
+
+def _remember(path: Path, sha256: str) -> None:
+    """Keep a digest for next time; where no cache can be written it is computed again."""
+    for folder in _cache_folders():
+        try:
+            with written_aside(folder / _cache_name(path, "digest.json")) as aside:
+                aside.write_text(json.dumps({"sha256": sha256}) + "\n")
+        except (OSError, OutputError):
+            continue
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import shutil
 import tempfile
 import zlib
@@ -18,7 +19,7 @@ import pysam
 
 from dnagrinder.errors import BuildMismatchError, ConfigError, InputError
 from dnagrinder.genome.annotations import Annotator
-from dnagrinder.genome.files import compression, existing_file, open_text
+from dnagrinder.genome.files import UNWRITABLE, compression, existing_file, open_text, scratch_folder, unwritable
 from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.genome.variants import DEFAULT_WINDOW, Allele, Reason, Verdict, judge
 from dnagrinder.genome.vcf_lines import checked_lines
@@ -216,12 +217,14 @@ class VcfFile:
         """The path itself, or for plain gzip, which htslib cannot read as VCF, a decompressed copy that goes with us."""
         if compression(self.path) != "gzip":
             return self.path
-        folder = self._resources.enter_context(tempfile.TemporaryDirectory(prefix="dnagrinder-"))
-        copy = Path(folder) / "plain.vcf"
+        target = Path(tempfile.gettempdir()) / f"{self.path.name}-{os.getuid()}"
+        copy = self._resources.enter_context(scratch_folder(target)) / "plain.vcf"
         try:
             with gzip.open(self.path) as packed, copy.open("wb") as plain:
                 shutil.copyfileobj(packed, plain, 1 << 20)
         except (EOFError, OSError, zlib.error) as error:
+            if isinstance(error, OSError) and error.errno in UNWRITABLE:
+                raise unwritable(copy, error) from error
             raise InputError(f"VCF {self.path} is truncated or damaged: {error}") from error
         return copy
 
