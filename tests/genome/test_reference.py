@@ -16,6 +16,7 @@ from genome.conftest import SEQUENCES, fasta_text
 
 from dnagrinder.errors import BuildMismatchError, InputError, OutputError
 from dnagrinder.genome import reference as module
+from dnagrinder.genome.cache import cache_folders
 from dnagrinder.genome.files import compression
 from dnagrinder.genome.reference import Contig, ReferenceGenome, prepare_reference
 
@@ -180,14 +181,14 @@ def test_no_place_for_the_index_is_told(small_fasta: Path, monkeypatch: pytest.M
 
 def test_a_cache_folder_of_another_user_is_not_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    assert len(module._cache_folders()) == 2
+    assert len(cache_folders()) == 2
     (shared,) = tmp_path.iterdir()
     shared.chmod(0o777)
-    assert len(module._cache_folders()) == 1
+    assert len(cache_folders()) == 1
     shared.chmod(0o700)
     shared.rename(tmp_path / "elsewhere")
     shared.symlink_to(tmp_path / "elsewhere")
-    assert len(module._cache_folders()) == 1
+    assert len(cache_folders()) == 1
 
 
 def test_what_is_no_fasta_is_refused(tmp_path: Path) -> None:

@@ -16,13 +16,16 @@ import platform
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from dnagrinder.errors import InputError, OutputError
 
 _GZIP_MAGIC = b"\x1f\x8b"
+LONGEST_LINE = 1 << 28  # bytes of one line: 500,000 samples of 500 characters; a longer one is no data but harm
+LONGEST_TEXT_LINE = 1 << 24  # characters of a line where lines are short: BED, names in a FASTA
+_READ = 1 << 20
 _FULL = 1 << 20  # htslib does not tell why it cannot write; with less space than that (bytes) the disk counts as full
 _WRITER = re.compile(r"\.[0-9a-f]{12}\.[0-9a-f]{8}\.([0-9]+)\.(?:tmp|[^.]+\.folder)").fullmatch
 #: What only writing meets, and what to do about it.
@@ -66,6 +69,40 @@ def open_text(path: Path) -> io.TextIOBase:
     if compression(path) == "none":
         return path.open(encoding="utf-8", errors="replace")
     return gzip.open(path, "rt", encoding="utf-8", errors="replace")
+
+
+def bounded_lines(read: Callable[[int], bytes], named: str) -> Iterator[bytes]:
+    """Lines without their ends, out of ``read(size)``; memory stays bounded whatever a file inflates to.
+
+    Raises:
+        InputError: a line of more than LONGEST_LINE bytes; ``named`` ("VCF x.vcf.gz") begins the message.
+    """
+    number, pieces, held = 1, [b""], 0
+    while chunk := read(_READ):
+        first, *others = chunk.split(b"\n")
+        pieces.append(first)
+        held += len(first)
+        if held > LONGEST_LINE:
+            raise InputError(
+                f"{named}, line {number}: longer than {LONGEST_LINE >> 20} MiB; the file is damaged or no such file"
+            )
+        if others:
+            yield b"".join(pieces)
+            yield from others[:-1]
+            number += len(others)
+            pieces, held = [others[-1]], len(others[-1])
+    if held:
+        yield b"".join(pieces)
+
+
+def bounded_text(lines: io.TextIOBase, named: str) -> Iterator[str]:
+    """Lines with their ends. Raises InputError for one of more than LONGEST_TEXT_LINE characters, named as above."""
+    number = 0
+    while line := lines.readline(LONGEST_TEXT_LINE):
+        number += 1
+        if len(line) == LONGEST_TEXT_LINE and not line.endswith("\n"):
+            raise InputError(f"{named}, line {number}: longer than {LONGEST_TEXT_LINE:,} characters; it is no such file")
+        yield line
 
 
 def file_sha256(path: Path) -> str:

@@ -5,13 +5,9 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import os
 import shutil
-import stat
-import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,7 +17,15 @@ from typing import Any
 import pysam
 
 from dnagrinder.errors import BuildMismatchError, InputError, OutputError
-from dnagrinder.genome.files import compression, existing_file, file_sha256, open_text, scratch_folder, written_aside
+from dnagrinder.genome.cache import cache_folders, cache_name, remember, remembered
+from dnagrinder.genome.files import (
+    LONGEST_TEXT_LINE,
+    compression,
+    existing_file,
+    file_sha256,
+    open_text,
+    scratch_folder,
+)
 
 #: Bases held per cached slice: one bgzip block. On a Zen 4 core a first read costs 0.26 ms, a repeated one 1 µs.
 _SLICE = 1 << 16
@@ -143,10 +147,10 @@ class ReferenceGenome:
         Raises:
             InputError: a letter that is no nucleotide code, as when the index belongs to another file.
         """
-        value = _remembered(self.path)
+        value = remembered(self.path)
         if value is None:
             value = _checked_digest(self, self.path)
-            _remember(self.path, value)
+            remember(self.path, value)
         return value
 
     def check_build(self, contigs: Iterable[tuple[str, int | None]], source: str) -> None:
@@ -219,7 +223,7 @@ def prepare_reference(source: Path | str, out: Path | str, expected_sha256: str 
         (folder / name).write_text(json.dumps(card, indent=1) + "\n")
         for file in (f"{out.name}.gzi", f"{out.name}.fai", name, out.name):
             (folder / file).replace(out.parent / file)
-    _remember(out, sha256)
+    remember(out, sha256)
     return card
 
 
@@ -261,24 +265,32 @@ def _check_names(source: Path) -> None:
 
 
 def _lines_by_contig(source: Path) -> Iterator[str]:
-    """Stripped, non-empty lines of a FASTA whose names were checked, each header before its bases."""
+    """Stripped, non-empty lines of a FASTA whose names were checked, each header before its bases.
+
+    Lines of bases, which may hold a whole chromosome, come in pieces of at most LONGEST_TEXT_LINE.
+    """
     seen: set[str] = set()
+    number, at_start = 0, True  # whether the next piece begins a line
     try:
         with open_text(source) as lines:
-            for number, raw in enumerate(lines, start=1):
+            while raw := str(lines.readline(LONGEST_TEXT_LINE)):
+                number += at_start
                 line = raw.strip()
+                where = f"reference FASTA {source}, line {number}"
                 if line.startswith(">"):
+                    if not at_start or len(raw) == LONGEST_TEXT_LINE:
+                        raise InputError(f"{where}: a name of millions of letters, or a '>' among bases")
                     name = (line[1:].split() or [""])[0]
                     if not name or name in seen:
-                        problem = f"contig {name!r} appears twice" if name else "a sequence has no name"
-                        raise InputError(f"reference FASTA {source}, line {number}: {problem}")
+                        raise InputError(
+                            f"{where}: {f'contig {name!r} appears twice' if name else 'a sequence has no name'}"
+                        )
                     seen.add(name)
                 elif line and not seen:
-                    raise InputError(
-                        f"reference FASTA {source}, line {number}: expected a line with '>', found {line[:40]!r}"
-                    )
+                    raise InputError(f"{where}: expected a line with '>', found {line[:40]!r}")
                 if line:
                     yield line
+                at_start = raw.endswith("\n")
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise InputError(f"reference FASTA {source} is truncated or damaged: {error}") from error
 
@@ -303,7 +315,7 @@ def _compress(source: Path, out: Path) -> None:
 def _index(path: Path, *, bgzip: bool) -> tuple[Path, Path | None]:
     """The faidx (and, for bgzip, block) index of ``path``: beside it, in a cache, or made now."""
     places = [(Path(f"{path}.fai"), Path(f"{path}.gzi"))]
-    places += [(folder / _cache_name(path, "fai"), folder / _cache_name(path, "gzi")) for folder in _cache_folders()]
+    places += [(folder / cache_name(path, "fai"), folder / cache_name(path, "gzi")) for folder in cache_folders()]
     for index, block_index in places:
         if index.is_file() and (not bgzip or block_index.is_file()):
             if not bgzip and not _fits(index, path):
@@ -353,52 +365,3 @@ def _faidx(path: Path, index: Path, block_index: Path, *, shown: Path) -> None:
         pysam.set_verbosity(verbosity)
     if not index.is_file() or index.stat().st_size == 0:
         raise InputError(f"{shown} holds no FASTA sequence")
-
-
-def _cache_folders() -> list[Path]:
-    """Where notes about references may lie, best first: the user's cache, then a folder of this user's for passing files."""
-    folders = []
-    with suppress(RuntimeError):  # a user without a home
-        folders.append(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dnagrinder")
-    passing = Path(tempfile.gettempdir()) / f"dnagrinder-{os.getuid()}"
-    if _is_own(passing):
-        folders.append(passing)
-    return [folder / "reference" for folder in folders]
-
-
-def _is_own(folder: Path) -> bool:
-    """Whether a folder with a name that anybody could take is this user's alone; made where absent."""
-    try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        facts = folder.lstat()
-    except OSError:
-        return False
-    return stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.getuid() and not facts.st_mode & 0o022
-
-
-def _cache_name(path: Path, ending: str) -> str:
-    """What the cache calls something about this very file (path, size and time of change)."""
-    facts = path.stat()
-    key = hashlib.sha256(f"{path.resolve()}\n{facts.st_size}\n{facts.st_mtime_ns}".encode()).hexdigest()[:16]
-    return f"{path.name}.{key}.{ending}"
-
-
-def _remembered(path: Path) -> str | None:
-    """The digest of a file that was kept earlier."""
-    for folder in _cache_folders():
-        try:
-            return str(json.loads((folder / _cache_name(path, "digest.json")).read_text())["sha256"])
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-    return None
-
-
-def _remember(path: Path, sha256: str) -> None:
-    """Keep a digest for next time; where no cache can be written it is computed again."""
-    for folder in _cache_folders():
-        try:
-            with written_aside(folder / _cache_name(path, "digest.json")) as aside:
-                aside.write_text(json.dumps({"sha256": sha256}) + "\n")
-        except (OSError, OutputError):
-            continue
-        return

@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 import pysam
 
 from dnagrinder.errors import ConfigError, InputError, InvariantError
-from dnagrinder.genome.files import compression, existing_file, written_aside
+from dnagrinder.genome.files import bounded_lines, compression, existing_file, written_aside
 from dnagrinder.reports.joining import attach_scores
 from dnagrinder.scoring.calibration.applying import Judge
 from dnagrinder.scoring.calibration.evidence import Evidence, no_calibration
@@ -203,8 +203,8 @@ def _lines(source: Path) -> Iterator[bytes]:
             if handle.peek(3)[:3] == b"BCF":  # type: ignore[attr-defined]
                 yield from _bcf_lines(source)
                 return
-            for line in handle:
-                yield line.rstrip(b"\r\n")
+            for line in bounded_lines(handle.read, f"VCF {source}"):
+                yield line.rstrip(b"\r")
     except (EOFError, OSError, zlib.error) as error:
         raise InputError(f"VCF {source} is truncated or damaged: {error}") from error
 

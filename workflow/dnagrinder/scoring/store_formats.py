@@ -19,7 +19,7 @@ import pyarrow.csv as pacsv
 import pysam
 
 from dnagrinder.errors import InputError
-from dnagrinder.genome.files import compression, scratch_folder, written_aside
+from dnagrinder.genome.files import LONGEST_TEXT_LINE, compression, scratch_folder, written_aside
 from dnagrinder.genome.vcf import quiet_htslib
 from dnagrinder.scoring.tables import ALLELE_COLUMNS, SCORE_SCHEMA
 
@@ -121,7 +121,7 @@ def _tsv_columns(table: pa.Table) -> list[pa.Array]:
 
 def _tsv_header(file: Path) -> str | None:
     with gzip.open(file, "rt", encoding="utf-8", errors="replace", newline="\n") as lines:
-        first, second = lines.readline().rstrip("\n"), lines.readline().rstrip("\n")
+        first, second = (lines.readline(LONGEST_TEXT_LINE).rstrip("\n") for _ in range(2))
     key, _, text = first.partition("=")
     if key != f"##{HEADER}":
         return None
