@@ -71,6 +71,28 @@ def test_the_newest_two_states_are_kept(make, tmp_path):
     assert not [path for path in (tmp_path / "run").iterdir() if path not in states(tmp_path / "run")]
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_training_that_diverges_stops_before_its_weights_do(make, tmp_path, bad):
+    trainer = make(tmp_path / "run")
+    trainer.run(lambda _: None, save_every=1, until=3)
+    before, kept = weights(trainer), [path.name for path in states(tmp_path / "run")]
+    parameter = next(iter(trainer.model.parameters()))
+    parameter.register_hook(lambda gradient: gradient * bad)
+    reports = []
+    with pytest.raises(
+        ConfigError, match=r"training diverged at step 4: loss [\d.]+, gradient norm (nan|inf); .*learning_rate"
+    ):
+        trainer.run(reports.append, save_every=1)
+    assert [report.step for report in reports] == [4]
+    assert not reports[0].is_finite
+    assert torch.equal(weights(trainer), before)
+    assert [path.name for path in states(tmp_path / "run")] == kept
+    again = make(tmp_path / "run")
+    assert again.resume()
+    assert again.step == 3
+    assert torch.equal(weights(again), before)
+
+
 def test_a_state_that_cannot_be_written_costs_none_of_those_kept(make, tmp_path, monkeypatch):
     def full(tensors, path, metadata):
         path.write_bytes(b"half")
