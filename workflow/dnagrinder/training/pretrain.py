@@ -108,9 +108,9 @@ class Trainer:
             on_step(report)
             if not report.is_finite:
                 raise ConfigError(
-                    f"training diverged at step {report.step}: loss {report.loss:g}, gradient norm {report.gradient_norm:g}; "
-                    f"the states in {self.folder} were saved before and stay good: start anew in another folder with a lower "
-                    "learning_rate, a lower clip or more warmup_steps"
+                    f"training diverged at step {report.step}: loss {report.loss:g}, gradient norm "
+                    f"{report.gradient_norm:g}; the states in {self.folder} were saved before and stay good: start anew in "
+                    "another folder with a lower learning_rate, a lower clip or more warmup_steps"
                 )
             if self.step % save_every == 0 or self.step == last:
                 self.save()
