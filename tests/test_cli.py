@@ -66,7 +66,7 @@ def test_a_folder_that_cannot_be_made_is_one_line(monkeypatch, capsys, tmp_path)
     monkeypatch.setattr(sys, "argv", ["dnagrinder", "prepare-reference", str(tmp_path / "genome.fa"), "--out", str(out)])
     with pytest.raises(SystemExit) as stopped:
         main()
-    assert stopped.value.code == 3
+    assert stopped.value.code == 10
     assert capsys.readouterr().err.startswith("dnagrinder: error: ")
 
 

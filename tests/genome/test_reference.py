@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import json
 import os
+import tempfile
 from pathlib import Path
 
 import pysam
 import pytest
 from genome.conftest import SEQUENCES, fasta_text
 
-from dnagrinder.errors import BuildMismatchError, InputError
+from dnagrinder.errors import BuildMismatchError, InputError, OutputError
 from dnagrinder.genome import reference as module
+from dnagrinder.genome.cache import cache_folders
 from dnagrinder.genome.files import compression
 from dnagrinder.genome.reference import Contig, ReferenceGenome, prepare_reference
 
@@ -22,6 +25,18 @@ def bgzip(path: Path, out: Path) -> Path:
     with pysam.BGZFile(str(out), "w", None) as packed:
         packed.write(path.read_bytes())
     return out
+
+
+def lock(monkeypatch: pytest.MonkeyPatch, *folders: Path) -> None:
+    """Let no scratch folder be made in the given ones, as where they are read-only."""
+    make = tempfile.mkdtemp
+
+    def refuse(prefix: str, suffix: str, dir: Path) -> str:
+        if dir in folders:
+            raise PermissionError(errno.EACCES, "Permission denied", str(dir))
+        return make(prefix=prefix, suffix=suffix, dir=dir)
+
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
 
 
 def test_contigs_lengths_and_bases(genome: ReferenceGenome) -> None:
@@ -140,7 +155,7 @@ def test_read_only_folder_puts_the_index_into_the_cache(
     small_fasta: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch, packed: bool
 ) -> None:
     path = bgzip(small_fasta, small_fasta.with_name("small.fa.gz")) if packed else small_fasta
-    monkeypatch.setattr(module.os, "access", lambda _, mode: mode != os.W_OK)
+    lock(monkeypatch, path.parent)
     for _ in range(2):
         with ReferenceGenome.open(path) as genome:
             assert genome.fetch("c1", 0, 4) == "CACA"
@@ -151,10 +166,29 @@ def test_read_only_folder_puts_the_index_into_the_cache(
 
 def test_no_place_for_the_index_is_told(small_fasta: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
+    (tmp_path / "passing").mkdir()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    monkeypatch.setattr(module.os, "access", lambda _, mode: mode != os.W_OK)
-    with pytest.raises(InputError, match=r"no index and none can be written .* XDG_CACHE_HOME"):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "passing"))
+    lock(monkeypatch, small_fasta.parent)
+    with ReferenceGenome.open(small_fasta) as genome:
+        assert genome.fetch("c1", 0, 4) == "CACA"
+    (index,) = tmp_path.rglob("*.fai")
+    index.unlink()
+    lock(monkeypatch, small_fasta.parent, index.parent)
+    with pytest.raises(OutputError, match=r"no index and none can be written .* XDG_CACHE_HOME"):
         ReferenceGenome.open(small_fasta)
+
+
+def test_a_cache_folder_of_another_user_is_not_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert len(cache_folders()) == 2
+    (shared,) = tmp_path.iterdir()
+    shared.chmod(0o777)
+    assert len(cache_folders()) == 1
+    shared.chmod(0o700)
+    shared.rename(tmp_path / "elsewhere")
+    shared.symlink_to(tmp_path / "elsewhere")
+    assert len(cache_folders()) == 1
 
 
 def test_what_is_no_fasta_is_refused(tmp_path: Path) -> None:

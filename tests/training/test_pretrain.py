@@ -6,11 +6,13 @@ from itertools import pairwise
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
-from dnagrinder.errors import CheckpointError, ConfigError
+from dnagrinder.errors import CheckpointError, ConfigError, OutputError
 from dnagrinder.model.config import EncoderConfig
 from dnagrinder.model.heads import MaskedLanguageModel
 from dnagrinder.model.tokenizer import CLS, PAD
+from dnagrinder.training import state
 from dnagrinder.training.batches import FILL, BatchMaker
 from dnagrinder.training.curriculum import Curriculum
 from dnagrinder.training.masking import IGNORED, Masking
@@ -66,7 +68,43 @@ def test_a_fresh_folder_has_nothing_to_resume(make, tmp_path):
 def test_the_newest_two_states_are_kept(make, tmp_path):
     make(tmp_path / "run").run(lambda _: None, save_every=2)
     assert [path.stem for path in states(tmp_path / "run")] == ["state-00000006", "state-00000008"]
-    assert not list((tmp_path / "run").glob("*.partial"))
+    assert not [path for path in (tmp_path / "run").iterdir() if path not in states(tmp_path / "run")]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_training_that_diverges_stops_before_its_weights_do(make, tmp_path, bad):
+    trainer = make(tmp_path / "run")
+    trainer.run(lambda _: None, save_every=1, until=3)
+    before, kept = weights(trainer), [path.name for path in states(tmp_path / "run")]
+    parameter = next(iter(trainer.model.parameters()))
+    parameter.register_hook(lambda gradient: gradient * bad)
+    reports = []
+    with pytest.raises(
+        ConfigError, match=r"training diverged at step 4: loss [\d.]+, gradient norm (nan|inf); .*learning_rate"
+    ):
+        trainer.run(reports.append, save_every=1)
+    assert [report.step for report in reports] == [4]
+    assert not reports[0].is_finite
+    assert torch.equal(weights(trainer), before)
+    assert [path.name for path in states(tmp_path / "run")] == kept
+    again = make(tmp_path / "run")
+    assert again.resume()
+    assert again.step == 3
+    assert torch.equal(weights(again), before)
+
+
+def test_a_state_that_cannot_be_written_costs_none_of_those_kept(make, tmp_path, monkeypatch):
+    def full(tensors, path, metadata):
+        path.write_bytes(b"half")
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    trainer = make(tmp_path / "run")
+    trainer.run(lambda _: None, save_every=1, until=3)
+    kept = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    monkeypatch.setattr(state, "save_file", full)
+    with pytest.raises(OutputError, match=r"state-00000004\.safetensors cannot be written.*No space left.*free some space"):
+        trainer.run(lambda _: None, save_every=1)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == kept
 
 
 def test_only_the_first_process_keeps_whole_tensors(make, tmp_path, monkeypatch):

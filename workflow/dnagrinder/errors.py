@@ -1,16 +1,31 @@
 """The one exception family of dnaGrinder.
 
 Every message says what was found, where (file, record, line) and what to do. The command line prints the message on
-one line and exits with the class's ``exit_code``; anything outside this family is a defect and keeps its traceback.
+one line and exits with the class's ``exit_code``; anything outside this family is a defect and keeps its traceback. A
+message never holds the name and password, or the query with its tokens, of an address.
 """
 
 from __future__ import annotations
+
+import re
+
+#: Scheme, then name and password of an address; a password may hold anything but ``@`` (``:8080/`` is a port).
+CREDENTIALS = re.compile(r"(\w+://)(?:[^\s/?#@]*|(?![^\s/?#:@]*:\d+/)[^\s/?#:@]*:[^\s@]*)@")
+_QUERY = re.compile(r"(\w+://[^\s?#]*\?)[^\s#'\"]+")
+
+
+def without_secrets(text: str) -> str:
+    """The text with ``***`` for user and password, and for the query, of every address in it."""
+    return _QUERY.sub(r"\1***", CREDENTIALS.sub(r"\1***@", text))
 
 
 class DnaGrinderError(Exception):
     """Base of every error that a user can cause or mend."""
 
     exit_code = 1
+
+    def __init__(self, message: str) -> None:
+        super().__init__(without_secrets(message))
 
 
 class InputError(DnaGrinderError):
@@ -31,7 +46,7 @@ class ConfigError(DnaGrinderError):
     exit_code = 5
 
     def __init__(self, heading: str, problems: list[str] | None = None) -> None:
-        self.problems = problems or []
+        self.problems = [without_secrets(problem) for problem in problems or []]
         super().__init__("; ".join([heading, *self.problems]) if self.problems else heading)
 
 
@@ -51,6 +66,12 @@ class MemoryLimitError(DnaGrinderError):
     """One sequence alone needs more memory than there is."""
 
     exit_code = 9
+
+
+class OutputError(DnaGrinderError):
+    """A result cannot be written: the disk is full, a quota is used up, a folder is read-only or belongs to another."""
+
+    exit_code = 10
 
 
 class InvariantError(DnaGrinderError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import pyarrow as pa
 
 from dnagrinder import __version__
 from dnagrinder.errors import InvariantError
+from dnagrinder.genome.files import scratch_folder
 from dnagrinder.genome.tables import write_variant_tables
 from dnagrinder.reports.tables import write_tsv
 from dnagrinder.reports.vcf import annotate_vcf, check_destination
@@ -44,9 +44,7 @@ def score_vcf(
     check_destination(vcf, out)
     origin = ScoreOrigin.of_provenance(session.provenance)
     judge = Judge(calibration, origin, session.reference) if calibration else None
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".dnagrinder-", dir=out.parent) as name:
-        folder = Path(name)
+    with scratch_folder(out) as folder:
         alleles, rejected = folder / "alleles.parquet", folder / "ledger.parquet"
         summary = write_variant_tables(
             vcf,

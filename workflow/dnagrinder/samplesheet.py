@@ -10,14 +10,19 @@ from __future__ import annotations
 import csv
 import difflib
 import gzip
+import io
 import os
 import re
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
+
+from dnagrinder.errors import InputError
+from dnagrinder.genome.files import bounded_lines
+from dnagrinder.genome.vcf_lines import LONGEST_HEADER
 
 Row = dict[str, str | None]
 
@@ -96,16 +101,16 @@ def vcf_columns(path: Path) -> tuple[str, ...] | None:
         with cast(BinaryIO, gzip.open(path)) if packed else path.open("rb") as handle:
             if handle.read(5) == b"BCF\x02\x02":
                 (length,) = struct.unpack("<I", handle.read(4))
-                lines: Iterable[bytes] = handle.read(length).splitlines()
+                text: BinaryIO = io.BytesIO(handle.read(min(length, LONGEST_HEADER)))
             else:
                 handle.seek(0)
-                lines = handle
-            for line in lines:
+                text = handle
+            for line in bounded_lines(text.read, f"VCF {path}"):
                 if line.startswith(b"#CHROM\t"):
                     return tuple(line.decode("utf-8").rstrip("\r\n\0").split("\t")[9:])
                 if not line.startswith(b"#"):
                     return None
-    except (OSError, EOFError, zlib.error, struct.error, UnicodeDecodeError):
+    except (InputError, OSError, EOFError, zlib.error, struct.error, UnicodeDecodeError):
         return None
     return None
 

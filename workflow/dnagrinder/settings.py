@@ -18,6 +18,7 @@ import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
+from dnagrinder.download import NO_CREDENTIALS, has_credentials
 from dnagrinder.errors import ConfigError
 from dnagrinder.samplesheet import Callset, Sample, assign_callsets, read_rows, row_problems
 
@@ -264,6 +265,8 @@ def _file_problems(filled: Mapping[str, Any], base: Path, look: bool) -> Iterato
         if isinstance(value, float):
             yield f"config: scoring.{key}: {value} is written with a decimal point; write {value:.0f}"
     reference, checkpoint = filled.get("reference"), filled.get("checkpoint")
+    if isinstance(reference, dict) and has_credentials(str(reference.get("url"))):
+        yield f"config: reference.url: {NO_CREDENTIALS}"
     if look and isinstance(reference, str) and not _is_file(base / reference):
         yield f"config: reference: file not found: {reference}"
     for key in ("regions", "calibration"):

@@ -8,6 +8,7 @@ a smaller instruction set (for tests and comparisons), ``CXX`` another compiler.
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import hashlib
 import os
@@ -15,6 +16,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -105,11 +107,19 @@ def load_library(instruction_set: str) -> ctypes.CDLL:
 
 def _cache_folders() -> list[Path]:
     """Where compiled kernels may lie, best first. Only folders of this user: a library found there is run."""
-    asked = os.environ.get("DNAGRINDER_CACHE")
-    home = os.environ.get("XDG_CACHE_HOME") or str(Path("~/.cache").expanduser())
-    shared = Path(tempfile.gettempdir()) / f"dnagrinder-{os.getuid()}"
-    folders = [Path(asked)] if asked else [Path(home) / "dnagrinder", shared]
-    return [folder for folder in folders if not folder.exists() or folder.stat().st_uid == os.getuid()]
+    if asked := os.environ.get("DNAGRINDER_CACHE"):
+        return [folder for folder in [Path(asked)] if _is_own_or_absent(folder)]
+    folders = [Path(tempfile.gettempdir()) / f"dnagrinder-{os.getuid()}"]
+    with suppress(RuntimeError):  # a user without a home
+        folders.insert(0, Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dnagrinder")
+    return [folder for folder in folders if _is_own_or_absent(folder)]
+
+
+def _is_own_or_absent(folder: Path) -> bool:
+    try:
+        return not folder.exists() or folder.stat().st_uid == os.getuid()
+    except OSError:  # in a folder that may not be searched
+        return False
 
 
 def _flags_up_to(instruction_set: str) -> list[str]:
@@ -146,5 +156,7 @@ def _compile_locked(compiler: str, flags: list[str], path: Path) -> None:
                     or done.stderr.splitlines()
                     or ["no message"]
                 )
+                if os.strerror(errno.ENOSPC) in done.stderr:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 raise BuildError(f"{compiler} could not compile the kernels: {lines[0]}")
             built.replace(path)

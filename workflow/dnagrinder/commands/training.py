@@ -5,6 +5,7 @@ Each imports what it needs itself: torch takes two seconds that the commands of 
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -112,12 +113,13 @@ def pretrain(
 
     from dnagrinder.reports.training import write_training_page
     from dnagrinder.scoring.session import choose_device
+    from dnagrinder.training.locking import locked
     from dnagrinder.training.parallel import joined_world
     from dnagrinder.training.run import train
 
     if threads:
         torch.set_num_threads(threads)
-    with joined_world(choose_device(device)) as world:
+    with joined_world(choose_device(device)) as world, locked(out) if world.is_first else nullcontext():
         finished = train(
             run_file,
             corpus,

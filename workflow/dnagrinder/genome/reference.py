@@ -5,9 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import os
 import shutil
-import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -18,8 +16,16 @@ from typing import Any
 
 import pysam
 
-from dnagrinder.errors import BuildMismatchError, InputError
-from dnagrinder.genome.files import compression, existing_file, file_sha256, open_text, written_aside
+from dnagrinder.errors import BuildMismatchError, InputError, OutputError
+from dnagrinder.genome.cache import cache_folders, cache_name, remember, remembered
+from dnagrinder.genome.files import (
+    LONGEST_TEXT_LINE,
+    compression,
+    existing_file,
+    file_sha256,
+    open_text,
+    scratch_folder,
+)
 
 #: Bases held per cached slice: one bgzip block. On a Zen 4 core a first read costs 0.26 ms, a repeated one 1 µs.
 _SLICE = 1 << 16
@@ -57,10 +63,12 @@ class ReferenceGenome:
 
     @classmethod
     def open(cls, path: Path | str) -> ReferenceGenome:
-        """Open a plain or bgzip FASTA. A missing index is made beside it or, in a read-only folder, in the user's cache.
+        """Open a plain or bgzip FASTA. A missing index is made beside it or, in a read-only folder, in the user's cache
+        or, where that cannot be written either, in the folder for temporary files.
 
         Raises:
             InputError: no such file, plain gzip, not a FASTA, or an index that does not fit.
+            OutputError: there is no index, and no place for one.
         """
         path = existing_file(path, "reference FASTA")
         packing = compression(path)
@@ -139,13 +147,11 @@ class ReferenceGenome:
         Raises:
             InputError: a letter that is no nucleotide code, as when the index belongs to another file.
         """
-        note = _cached(self.path, "digest.json")
-        try:
-            return str(json.loads(note.read_text())["sha256"])
-        except (OSError, ValueError, KeyError):
+        value = remembered(self.path)
+        if value is None:
             value = _checked_digest(self, self.path)
-            _remember(note, value)
-            return value
+            remember(self.path, value)
+        return value
 
     def check_build(self, contigs: Iterable[tuple[str, int | None]], source: str) -> None:
         """Refuse ``contigs`` (name, length or None where unstated) that this reference holds at another length.
@@ -201,9 +207,8 @@ def prepare_reference(source: Path | str, out: Path | str, expected_sha256: str 
     source, out = existing_file(source, "reference FASTA"), Path(out)
     if expected_sha256 is not None and (found := file_sha256(source)) != expected_sha256.lower():
         raise InputError(f"reference FASTA {source} has sha256 {found}, expected {expected_sha256.lower()}")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
-        aside = Path(folder) / out.name
+    with scratch_folder(out) as folder:
+        aside = folder / out.name
         if compression(source) == "bgzip":
             _check_names(source)
             shutil.copyfile(source, aside)
@@ -215,10 +220,10 @@ def prepare_reference(source: Path | str, out: Path | str, expected_sha256: str 
             contigs = [{"name": contig.name, "length": contig.length} for contig in genome.contigs]
         card: dict[str, Any] = {"sha256": sha256, "contigs": contigs, "source": source.name}
         name = _card_name(out)
-        (Path(folder) / name).write_text(json.dumps(card, indent=1) + "\n")
+        (folder / name).write_text(json.dumps(card, indent=1) + "\n")
         for file in (f"{out.name}.gzi", f"{out.name}.fai", name, out.name):
-            (Path(folder) / file).replace(out.parent / file)
-    _remember(_cached(out, "digest.json"), sha256)
+            (folder / file).replace(out.parent / file)
+    remember(out, sha256)
     return card
 
 
@@ -260,24 +265,32 @@ def _check_names(source: Path) -> None:
 
 
 def _lines_by_contig(source: Path) -> Iterator[str]:
-    """Stripped, non-empty lines of a FASTA whose names were checked, each header before its bases."""
+    """Stripped, non-empty lines of a FASTA whose names were checked, each header before its bases.
+
+    Lines of bases, which may hold a whole chromosome, come in pieces of at most LONGEST_TEXT_LINE.
+    """
     seen: set[str] = set()
+    number, at_start = 0, True  # whether the next piece begins a line
     try:
         with open_text(source) as lines:
-            for number, raw in enumerate(lines, start=1):
+            while raw := str(lines.readline(LONGEST_TEXT_LINE)):
+                number += at_start
                 line = raw.strip()
+                where = f"reference FASTA {source}, line {number}"
                 if line.startswith(">"):
+                    if not at_start or len(raw) == LONGEST_TEXT_LINE:
+                        raise InputError(f"{where}: a name of millions of letters, or a '>' among bases")
                     name = (line[1:].split() or [""])[0]
                     if not name or name in seen:
-                        problem = f"contig {name!r} appears twice" if name else "a sequence has no name"
-                        raise InputError(f"reference FASTA {source}, line {number}: {problem}")
+                        raise InputError(
+                            f"{where}: {f'contig {name!r} appears twice' if name else 'a sequence has no name'}"
+                        )
                     seen.add(name)
                 elif line and not seen:
-                    raise InputError(
-                        f"reference FASTA {source}, line {number}: expected a line with '>', found {line[:40]!r}"
-                    )
+                    raise InputError(f"{where}: expected a line with '>', found {line[:40]!r}")
                 if line:
                     yield line
+                at_start = raw.endswith("\n")
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise InputError(f"reference FASTA {source} is truncated or damaged: {error}") from error
 
@@ -300,30 +313,32 @@ def _compress(source: Path, out: Path) -> None:
 
 
 def _index(path: Path, *, bgzip: bool) -> tuple[Path, Path | None]:
-    """The faidx (and, for bgzip, block) index of ``path``: beside it, in the user's cache, or made now."""
-    beside = Path(f"{path}.fai"), Path(f"{path}.gzi")
-    cached = _cached(path, "fai"), _cached(path, "gzi")
-    for index, block_index in (beside, cached):
+    """The faidx (and, for bgzip, block) index of ``path``: beside it, in a cache, or made now."""
+    places = [(Path(f"{path}.fai"), Path(f"{path}.gzi"))]
+    places += [(folder / cache_name(path, "fai"), folder / cache_name(path, "gzi")) for folder in cache_folders()]
+    for index, block_index in places:
         if index.is_file() and (not bgzip or block_index.is_file()):
             if not bgzip and not _fits(index, path):
                 raise InputError(f"index {index} does not fit {path}, which was changed after it was made; delete the index")
             return index, block_index if bgzip else None
-    index, block_index = beside if os.access(path.parent, os.W_OK) else cached
     _check_names(path)
-    try:
-        index.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=index.parent) as folder:
-            new, new_block = Path(folder) / "fai", Path(folder) / "gzi"
-            _faidx(path, new, new_block, shown=path)
-            if bgzip:
-                new_block.replace(block_index)
-            new.replace(index)
-    except OSError as error:
-        raise InputError(
-            f"reference FASTA {path} has no index and none can be written to {index.parent}: {error}; "
-            "run samtools faidx where you may write, or set XDG_CACHE_HOME"
-        ) from error
-    return index, block_index if bgzip else None
+    problems = []
+    for index, block_index in places:
+        try:
+            with scratch_folder(index) as folder:
+                new, new_block = folder / "fai", folder / "gzi"
+                _faidx(path, new, new_block, shown=path)
+                if bgzip:
+                    new_block.replace(block_index)
+                new.replace(index)
+        except (OSError, OutputError) as error:  # read-only or full: the next place
+            problems.append(str(error))
+        else:
+            return index, block_index if bgzip else None
+    raise OutputError(
+        f"reference FASTA {path} has no index and none can be written ({'; '.join(problems)}); run samtools faidx where you "
+        "may write, or set XDG_CACHE_HOME"
+    )
 
 
 def _fits(index: Path, path: Path) -> bool:
@@ -350,20 +365,3 @@ def _faidx(path: Path, index: Path, block_index: Path, *, shown: Path) -> None:
         pysam.set_verbosity(verbosity)
     if not index.is_file() or index.stat().st_size == 0:
         raise InputError(f"{shown} holds no FASTA sequence")
-
-
-def _cached(path: Path, ending: str) -> Path:
-    """Where the user's cache keeps something about this very file (path, size and time of change)."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    facts = path.stat()
-    key = hashlib.sha256(f"{path.resolve()}\n{facts.st_size}\n{facts.st_mtime_ns}".encode()).hexdigest()[:16]
-    return base / "dnagrinder" / "reference" / f"{path.name}.{key}.{ending}"
-
-
-def _remember(note: Path, sha256: str) -> None:
-    """Keep a digest for next time; where the cache cannot be written it is computed again."""
-    try:
-        with written_aside(note) as aside:
-            aside.write_text(json.dumps({"sha256": sha256}) + "\n")
-    except OSError:
-        return

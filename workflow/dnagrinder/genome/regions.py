@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from dnagrinder.errors import InputError
-from dnagrinder.genome.files import existing_file, open_text
+from dnagrinder.genome.files import bounded_text, existing_file, open_text
 from dnagrinder.genome.reference import ReferenceGenome
 
 _HEADERS = ("#", "track", "browser")
@@ -76,8 +76,8 @@ def read_bed(path: Path | str, reference: ReferenceGenome) -> Regions:
 def _data_lines(path: Path) -> Iterator[tuple[int, str]]:
     try:
         with open_text(path) as lines:
-            for number, raw in enumerate(lines, start=1):
-                line = str(raw).rstrip("\r\n")
+            for number, raw in enumerate(bounded_text(lines, f"BED {path}"), start=1):
+                line = raw.rstrip("\r\n")
                 if line.strip() and not line.startswith(_HEADERS):
                     yield number, line
     except (EOFError, OSError, zlib.error) as error:

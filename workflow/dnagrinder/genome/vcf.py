@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import shutil
 import tempfile
 import zlib
@@ -10,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from itertools import repeat
 from pathlib import Path
 from types import TracebackType
 
@@ -18,10 +18,10 @@ import pysam
 
 from dnagrinder.errors import BuildMismatchError, ConfigError, InputError
 from dnagrinder.genome.annotations import Annotator
-from dnagrinder.genome.files import compression, existing_file, open_text
+from dnagrinder.genome.files import UNWRITABLE, compression, existing_file, open_text, scratch_folder, unwritable
 from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.genome.variants import DEFAULT_WINDOW, Allele, Reason, Verdict, judge
-from dnagrinder.genome.vcf_lines import checked_lines
+from dnagrinder.genome.vcf_lines import check_header_size, line_problems, record_problems
 
 #: A file is taken for another build when at least this many REF alleles were compared and more than half differ.
 _ENOUGH_TO_JUDGE_BUILD = 20
@@ -125,6 +125,7 @@ class VcfFile:
         try:
             self._resources.enter_context(quiet_htslib())
             self._readable = self._seekable()
+            check_header_size(self._readable, self.path)
             self._file = self._open(self._readable)
             self._resources.callback(_close, self._file)
             self.samples = tuple(self._file.header.samples)
@@ -169,15 +170,17 @@ class VcfFile:
             InputError: a line that is no VCF record or a damaged file; names the line or the last good record.
         """
         ordinal, contig, position = 0, "", 0
-        lines = self._lines()
+        problems = self._problems()
         while True:
+            problem = next(problems, None)
             try:
-                text = str(next(self._file))
-                next(lines)
-            except StopIteration:
-                return
+                text = str(next(self._file, ""))
             except (OSError, ValueError) as error:
                 raise InputError(self._broken_at(ordinal, contig, position, error)) from error
+            if problem:
+                raise problem
+            if not text:
+                return
             record = _record(ordinal, text, len(self.genotyped))
             yield record
             ordinal, contig, position = ordinal + 1, record.contig, record.position
@@ -216,20 +219,22 @@ class VcfFile:
         """The path itself, or for plain gzip, which htslib cannot read as VCF, a decompressed copy that goes with us."""
         if compression(self.path) != "gzip":
             return self.path
-        folder = self._resources.enter_context(tempfile.TemporaryDirectory(prefix="dnagrinder-"))
-        copy = Path(folder) / "plain.vcf"
+        target = Path(tempfile.gettempdir()) / f"{self.path.name}-{os.getuid()}"
+        copy = self._resources.enter_context(scratch_folder(target)) / "plain.vcf"
         try:
             with gzip.open(self.path) as packed, copy.open("wb") as plain:
                 shutil.copyfileobj(packed, plain, 1 << 20)
         except (EOFError, OSError, zlib.error) as error:
+            if isinstance(error, OSError) and error.errno in UNWRITABLE:
+                raise unwritable(copy, error) from error
             raise InputError(f"VCF {self.path} is truncated or damaged: {error}") from error
         return copy
 
-    def _lines(self) -> Iterator[bytes]:
-        """The text beside htslib's records, checked for what htslib reads over; BCF has none."""
+    def _problems(self) -> Iterator[InputError | None]:
+        """What htslib reads over in each data line; told before htslib reads the line, which may be endless."""
         if self._file.format == "BCF":
-            return repeat(b"")
-        return checked_lines(self._readable, len(self.samples), self.path)
+            return record_problems(self._readable, self.path)
+        return line_problems(self._readable, len(self.samples), self.path)
 
     def _open(self, readable: Path) -> pysam.VariantFile:
         try:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
-from dnagrinder.errors import CheckpointError
+from dnagrinder.errors import CheckpointError, OutputError
 from dnagrinder.model.config import EncoderConfig
 from dnagrinder.model.tokenizer import DnaTokenizer
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from dnagrinder.model.heads import MaskedLanguageModel
 
 EMBEDDED = Path(__file__).resolve().parent.parent / "checkpoints"  # the checkpoints that travel with the package
+MOST_JSON = 1 << 26  # bytes of tokenizer.json or card.json: 64 MiB, a hundred times what `mini` has
 WEIGHTS, TOKENIZER, CARD = "model.safetensors", "tokenizer.json", "card.json"
 
 
@@ -57,6 +58,7 @@ class Checkpoint:
         Raises:
             CheckpointError: the tensors are not those of the architecture.
         """
+        import torch
         from safetensors.torch import load_file
 
         from dnagrinder.model.heads import MaskedLanguageModel
@@ -68,8 +70,8 @@ class Checkpoint:
                 f"{self.folder / WEIGHTS} is not a safetensors file ({error}); pickled weights are refused, "
                 "convert them to safetensors first"
             ) from error
-        model = MaskedLanguageModel(self.config)
-        expected = {name: parameter.shape for name, parameter in model.named_parameters()}
+        with torch.device("meta"):  # shapes without memory: a card may ask for terabytes
+            expected = {name: weight.shape for name, weight in MaskedLanguageModel(self.config).named_parameters()}
         problems = [f"missing {name}" for name in sorted(expected.keys() - tensors.keys())]
         problems += [f"unknown {name}" for name in sorted(tensors.keys() - expected.keys())]
         problems += [
@@ -83,6 +85,7 @@ class Checkpoint:
         wild = [name for name, tensor in sorted(tensors.items()) if not tensor.isfinite().all()]
         if wild:
             raise CheckpointError(f"{self.folder / WEIGHTS}: {wild[0]} holds values that are no finite numbers")
+        model = MaskedLanguageModel(self.config)
         model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
         return model.to(device=device, dtype=dtype).eval().requires_grad_(False)
 
@@ -105,13 +108,16 @@ def open_checkpoint(name: str | Path) -> Checkpoint:
             f"checkpoint {folder}: {', '.join(missing)} missing; a checkpoint is a folder with {WEIGHTS} (safetensors; "
             f"pickled weights are refused), {TOKENIZER} and {CARD}"
         )
+    for file in (TOKENIZER, CARD):
+        if (size := (folder / file).stat().st_size) > MOST_JSON:
+            raise CheckpointError(f"{folder / file} is {size:,} bytes long; no checkpoint has such a file")
     try:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
         stated, architecture = card["sha256"], card["architecture"]
         card["name"]
         if not isinstance(stated, dict) or not isinstance(architecture, dict):
             raise TypeError("sha256 and architecture are mappings")
-    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError, RecursionError) as error:
         raise CheckpointError(f"{folder / CARD} is no model card ({type(error).__name__}: {error})") from error
     digests = {file: file_sha256(folder / file) for file in (WEIGHTS, TOKENIZER)}
     for file, found in digests.items():
@@ -137,8 +143,13 @@ def save_checkpoint(
 ) -> None:
     """Write the three files; ``card`` is completed with architecture, parameter count and checksums.
 
+    The card comes last: a folder whose writing was cut short has none, or one with other checksums, and is refused.
+
     Args:
         dtype: number format of the stored weights; default bfloat16, what training computes with.
+
+    Raises:
+        OutputError: the weights cannot be written.
     """
     import torch
     from safetensors.torch import save_file
@@ -148,7 +159,10 @@ def save_checkpoint(
     folder.mkdir(parents=True, exist_ok=True)
     stored = dtype or torch.bfloat16
     tensors = {name: parameter.detach().to(stored).contiguous() for name, parameter in model.named_parameters()}
-    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    try:
+        save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    except SafetensorError as error:
+        raise OutputError(f"{folder / WEIGHTS} cannot be written: {error}") from error
     (folder / WEIGHTS).chmod(0o644)  # safetensors writes for the owner alone
     tokenizer.save(folder / TOKENIZER)
     complete = {

@@ -8,6 +8,15 @@ from typing import Any
 from dnagrinder.errors import CheckpointError
 
 ACTIVATIONS = ("swiglu", "geglu")
+#: What a card may ask for; far above any encoder, far below what would exhaust a machine before the weights are looked at.
+MOST = {
+    "vocabulary": 1 << 24,
+    "hidden": 1 << 16,
+    "layers": 1 << 10,
+    "heads": 1 << 10,
+    "intermediate": 1 << 18,
+    "token_types": 16,
+}
 
 
 @dataclass(frozen=True)
@@ -29,10 +38,10 @@ class EncoderConfig:
     layer_norm_eps: float = 1e-12
 
     def __post_init__(self) -> None:
-        for name in ("vocabulary", "hidden", "layers", "heads", "intermediate", "token_types"):
+        for name, most in MOST.items():
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise CheckpointError(f"architecture: {name} must be a whole number of at least 1, found {value!r}")
+            if not isinstance(value, int) or not 1 <= value <= most:
+                raise CheckpointError(f"architecture: {name} must be a whole number from 1 to {most:,}, found {value!r}")
         if self.hidden % self.heads:
             raise CheckpointError(f"architecture: hidden ({self.hidden}) must be a multiple of heads ({self.heads})")
         if self.activation not in ACTIVATIONS:

@@ -20,7 +20,7 @@ import pysam
 from numpy.typing import NDArray
 
 from dnagrinder.errors import ConfigError, InputError
-from dnagrinder.genome.files import compression, existing_file, written_aside
+from dnagrinder.genome.files import bounded_lines, compression, existing_file, written_aside
 from dnagrinder.reports.outcomes import AnnotationCounts, Outcome, Outcomes, contigs_met, sorted_order
 from dnagrinder.scoring.calibration.applying import Judge
 
@@ -135,8 +135,8 @@ def _lines(source: Path) -> Iterator[bytes]:
             if handle.peek(3)[:3] == b"BCF":  # type: ignore[attr-defined]
                 yield from _bcf_lines(source)
                 return
-            for line in handle:
-                yield line.rstrip(b"\r\n")
+            for line in bounded_lines(handle.read, f"VCF {source}"):
+                yield line.rstrip(b"\r")
     except (EOFError, OSError, zlib.error) as error:
         raise InputError(f"VCF {source} is truncated or damaged: {error}") from error
 

@@ -8,7 +8,6 @@ each; BCF knows 32-bit floats only, so beside those, which serve filters, INFO/D
 from __future__ import annotations
 
 import gzip
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,7 +19,7 @@ import pyarrow.csv as pacsv
 import pysam
 
 from dnagrinder.errors import InputError
-from dnagrinder.genome.files import compression, written_aside
+from dnagrinder.genome.files import LONGEST_TEXT_LINE, compression, scratch_folder, written_aside
 from dnagrinder.genome.vcf import quiet_htslib
 from dnagrinder.scoring.tables import ALLELE_COLUMNS, SCORE_SCHEMA
 
@@ -71,7 +70,7 @@ def write_bcf(out: Path, header: str, contigs: Sequence[tuple[str, int | None]],
     with ExitStack() as stack:
         aside_index = stack.enter_context(written_aside(out.with_name(out.name + ".csi")))
         aside = stack.enter_context(written_aside(out))
-        spool = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=".dnagrinder-", dir=out.parent))) / "text"
+        spool = stack.enter_context(scratch_folder(out)) / "text"
         rows = _write_text(spool, lines, map(_vcf_columns, tables))
         stack.enter_context(quiet_htslib())
         with pysam.VariantFile(str(spool)) as source, pysam.VariantFile(str(aside), "wb", header=source.header) as bcf:
@@ -122,7 +121,7 @@ def _tsv_columns(table: pa.Table) -> list[pa.Array]:
 
 def _tsv_header(file: Path) -> str | None:
     with gzip.open(file, "rt", encoding="utf-8", errors="replace", newline="\n") as lines:
-        first, second = lines.readline().rstrip("\n"), lines.readline().rstrip("\n")
+        first, second = (lines.readline(LONGEST_TEXT_LINE).rstrip("\n") for _ in range(2))
     key, _, text = first.partition("=")
     if key != f"##{HEADER}":
         return None

@@ -8,6 +8,7 @@ from dataclasses import astuple, fields
 from pathlib import Path
 from typing import TextIO
 
+from dnagrinder.genome.files import written_aside
 from dnagrinder.training.pretrain import StepReport
 
 LOG = "log.tsv"
@@ -19,13 +20,11 @@ def open_log(folder: Path, step: int) -> Iterator[TextIO]:
     """The log, opened for appending; rows behind ``step``, which the resumed run will write again, are dropped."""
     path = folder / LOG
     rows = read_log(folder) if path.is_file() else []
-    partial = path.with_suffix(".partial")
-    with partial.open("w", encoding="utf-8") as file:
+    with written_aside(path) as aside, aside.open("w", encoding="utf-8") as file:
         file.write("\t".join(COLUMNS) + "\n")
         for row in rows:
             if row.step <= step:
                 write_row(file, row)
-    partial.replace(path)
     with path.open("a", encoding="utf-8", buffering=1) as file:
         yield file
 

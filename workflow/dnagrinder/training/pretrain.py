@@ -5,6 +5,7 @@ Every batch is a pure function of (seed, step, rank), so a resumed run sees the 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -16,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from dnagrinder.errors import ConfigError
 from dnagrinder.model.encoder import initialise
 from dnagrinder.model.heads import MaskedLanguageModel
 from dnagrinder.prefetch import prefetched
@@ -41,6 +43,11 @@ class StepReport:
     learning_rate: float
     gradient_norm: float  # before clipping
     seconds: float
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether loss and gradient are numbers; where they are not the weights were left as they were."""
+        return math.isfinite(self.loss) and math.isfinite(self.gradient_norm)
 
 
 class Trainer:
@@ -90,10 +97,21 @@ class Trainer:
         folder.mkdir(parents=True, exist_ok=True)
 
     def run(self, on_step: Callable[[StepReport], None], *, save_every: int = 200, until: int | None = None) -> None:
-        """Train up to step ``until`` (default: the recipe's end), saving the state every ``save_every`` steps."""
+        """Train up to step ``until`` (default: the recipe's end), saving the state every ``save_every`` steps.
+
+        Raises:
+            ConfigError: the training diverged; told to ``on_step`` first, and no weight was changed by that step.
+        """
         last = self.recipe.steps if until is None else min(self.recipe.steps, until)
         for batches in prefetched(self._batches.step(step) for step in range(self.step, last)):
-            on_step(self._advance(batches))
+            report = self._advance(batches)
+            on_step(report)
+            if not report.is_finite:
+                raise ConfigError(
+                    f"training diverged at step {report.step}: loss {report.loss:g}, gradient norm "
+                    f"{report.gradient_norm:g}; the states in {self.folder} were saved before and stay good: start anew in "
+                    "another folder with a lower learning_rate, a lower clip or more warmup_steps"
+                )
             if self.step % save_every == 0 or self.step == last:
                 self.save()
 
@@ -113,18 +131,23 @@ class Trainer:
         self.weights.reduce()
         norm = torch.nn.utils.clip_grad_norm_(self.weights.masters().values(), self.recipe.clip)
         rate = self.recipe.rate_at(self.step)
+        loss, hits = self.world.total(loss) / max(weight, 1e-9), self.world.total(hits)
+        gradient_norm = float(self.weights.whole(norm))
+        step = self.step + 1
+        if math.isfinite(loss) and math.isfinite(gradient_norm):
+            self._apply(rate)
+            self.step = step
+        seconds = time.perf_counter() - started
+        self.seconds += seconds
+        return StepReport(step, loss, hits / max(1, targets), int(tokens), rate, gradient_norm, seconds)
+
+    def _apply(self, rate: float) -> None:
+        """Step the masters along their gradients."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.weights.publish()
-        self.step += 1
-        loss, hits = self.world.total(loss) / max(weight, 1e-9), self.world.total(hits)
-        seconds = time.perf_counter() - started
-        self.seconds += seconds
-        return StepReport(
-            self.step, loss, hits / max(1, targets), int(tokens), rate, float(self.weights.whole(norm)), seconds
-        )
 
     def save(self) -> None:
         """Write the whole state; every process must call it."""

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from dnagrinder.errors import CheckpointError
+from dnagrinder.training.tensor_files import write_tensors
 
 KEPT = 2  # states on disk
 
@@ -31,13 +32,10 @@ class TrainingState:
 
 
 def save_state(folder: Path, state: TrainingState, identity: dict[str, Any]) -> None:
-    """Write a state and remove all but the newest KEPT."""
+    """Write a state and remove all but the newest KEPT. Raises OutputError, and then removes none."""
     path = folder / f"state-{state.step:08d}.safetensors"
-    partial = path.with_suffix(".partial")
     facts = {"step": str(state.step), "seconds": repr(state.seconds), "run": json.dumps(identity)}
-    save_file({name: tensor.contiguous() for name, tensor in state.tensors.items()}, partial, metadata=facts)
-    partial.chmod(0o644)  # safetensors writes for the owner alone
-    partial.replace(path)
+    write_tensors(save_file, {name: tensor.contiguous() for name, tensor in state.tensors.items()}, path, facts)
     for old in states(folder)[:-KEPT]:
         old.unlink()
 

@@ -40,7 +40,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from dnagrinder.training.bpe.folder import State, commit, locked, new_generation, open_state
+from dnagrinder.training.bpe.folder import State, commit, new_generation, open_state
 from dnagrinder.training.bpe.merges import FIRST_MERGE, Merge, merges_wanted
 from dnagrinder.training.bpe.shards import (
     ActivePairs,
@@ -53,6 +53,7 @@ from dnagrinder.training.bpe.shards import (
     rewrite,
 )
 from dnagrinder.training.bpe.words import learn_merges
+from dnagrinder.training.locking import locked
 
 LONGER_SHARE = 32  # expect at most one longer segment in that many tokens: each costs about a microsecond
 DIFFERENT_LONGER = 200_000  # and at most so many different ones: each takes about 200 bytes
@@ -92,7 +93,6 @@ def train_exact_bpe(
     wanted = merges_wanted(vocabulary)
     if processes < 1:
         raise ValueError(f"processes must be at least 1, got {processes}")
-    folder.mkdir(parents=True, exist_ok=True)
     with locked(folder), _runner(processes) as run:
         state = open_state(corpus_ids(splits), folder, partial(run, count_pairs))
         while len(state.merges) < wanted:

@@ -9,13 +9,11 @@ Safe against a killed process, not against a power failure: files are not forced
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,17 +94,6 @@ def commit(state: State, folder: Path) -> State:
 def new_generation(folder: Path) -> Path:
     """A new folder for a pass's shards; its name was never used before, so that no worker of a killed run writes into it."""
     return Path(tempfile.mkdtemp(prefix=GENERATION, dir=folder))
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """The folder for this process alone. Raises ConfigError where another one holds it."""
-    with (folder / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ConfigError(f"tokenizer training: another process is using {folder}; wait for it or stop it") from error
-        yield
 
 
 def _seen(blocks: Iterable[Ids], update: Callable[[bytes], object]) -> Iterator[Ids]:

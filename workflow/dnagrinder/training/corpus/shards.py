@@ -22,8 +22,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from dnagrinder.errors import InputError
+from dnagrinder.genome.files import written_aside
 from dnagrinder.training.corpus.segments import OVERLAP
 from dnagrinder.training.corpus.sources import Stretch
+from dnagrinder.training.tensor_files import write_tensors
 
 MANIFEST = "corpus.json"
 FORMAT = "dnagrinder-corpus-1"
@@ -58,11 +60,8 @@ def write_shards(segments: Iterable[Stretch], folder: Path, source: str, copies:
             "start": np.array([segment.start for segment in waiting], dtype=np.int64),
             "contig": np.array([number[segment.contig] for segment in waiting], dtype=np.int32),
         }
-        partial = path.with_suffix(".partial")
         facts = json.dumps({"format": FORMAT, "source": source, "contigs": contigs})
-        save_file(tensors, partial, metadata={"shard": facts})  # one key: the file's order of several is random
-        partial.chmod(0o644)  # safetensors writes for the owner alone
-        partial.replace(path)
+        write_tensors(save_file, tensors, path, {"shard": facts})  # one key: the file's order of several is random
         entries.append(ShardEntry(path.name, source, copies, len(waiting), sum(sizes), _sha256(path)))
         waiting.clear()
 
@@ -81,9 +80,8 @@ def write_shards(segments: Iterable[Stretch], folder: Path, source: str, copies:
 def write_manifest(folder: Path, shards: list[ShardEntry], description: dict[str, Any]) -> None:
     """Write ``corpus.json``; it comes last, so a folder that has one is complete."""
     document = {"format": FORMAT, **description, "shards": [asdict(shard) for shard in shards]}
-    partial = folder / f"{MANIFEST}.partial"
-    partial.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    partial.replace(folder / MANIFEST)
+    with written_aside(folder / MANIFEST) as aside:
+        aside.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
 class Corpus:

@@ -12,6 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from dnagrinder.model.tokenizer import DnaTokenizer
 from dnagrinder.training.corpus.shards import Corpus
+from dnagrinder.training.tensor_files import write_tensors
 
 
 def token_counts(corpus: Corpus, tokenizer: Path, processes: int = 1) -> NDArray[np.int64]:
@@ -32,10 +33,7 @@ def token_counts(corpus: Corpus, tokenizer: Path, processes: int = 1) -> NDArray
     else:
         parts = [_shard_counts(*argument) for argument in arguments]
     counts = np.concatenate(parts)
-    partial = kept.with_suffix(".partial")
-    save_file({"tokens": counts}, partial)
-    partial.chmod(0o644)  # safetensors writes for the owner alone
-    partial.replace(kept)
+    write_tensors(save_file, {"tokens": counts}, kept)
     return counts
 
 
