@@ -108,7 +108,7 @@ rule train_tokenizer:
         " --out {output:q} > {log:q} 2>&1"
 
 
-# The folder `training` keeps the states of a run that was stopped; the next attempt goes on from the newest.
+# The folder `training` keeps the states of a run that was stopped; the next attempt goes on from the newest, in the same time.
 rule pretrain_model:
     input:
         run_file=PRETRAINING.run_file,

@@ -19,8 +19,8 @@ rule annotate_variants:
         "../envs/dnagrinder.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 120 * attempt,
     params:
         dnagrinder=DNAGRINDER,
     shell:
@@ -60,8 +60,8 @@ rule annotate_sample:
         "../envs/dnagrinder.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         dnagrinder=DNAGRINDER,
         folder=lambda wildcards, output: os.path.dirname(os.path.dirname(output[0])),
@@ -98,8 +98,8 @@ rule report_sample:
         "../envs/dnagrinder.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         dnagrinder=DNAGRINDER,
         folder=output_folder,
@@ -137,8 +137,8 @@ rule report_cohort:
         "../envs/dnagrinder.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         dnagrinder=DNAGRINDER,
         folders=lambda wildcards, input: list(

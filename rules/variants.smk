@@ -16,8 +16,8 @@ rule read_variants:
         "../envs/dnagrinder.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=120,
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 120 * attempt,
     params:
         dnagrinder=DNAGRINDER,
         columns=lambda wildcards: [
@@ -46,8 +46,8 @@ rule unique_alleles:
         "../envs/dnagrinder.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         dnagrinder=DNAGRINDER,
         folder=output_folder,

@@ -36,7 +36,8 @@ def test_torch_stands_first_without_local_version(repository: Path) -> None:
 
 
 def test_lock_satisfies_the_project(project: dict, lock: dict[str, Version]) -> None:
-    for text in [*project["dependencies"], *project["optional-dependencies"]["workflow"]]:
+    extras = project["optional-dependencies"]
+    for text in [*project["dependencies"], *extras["workflow"], *extras["slurm"]]:
         requirement = Requirement(text)
         assert lock[canonicalize_name(requirement.name)] in requirement.specifier
 
@@ -90,3 +91,7 @@ def test_every_rule_keeps_the_house_rules(repository: Path) -> None:
             memory = re.search(r"mem_mb=.*?(\d{3,})", rule)
             assert memory is not None
             assert int(memory[1]) >= 500
+            name = rule.partition(":")[0]
+            grows = rule.count("lambda wildcards, attempt:"), rule.count(" * attempt,")
+            # training goes on from its last state, so its next attempt needs no more time
+            assert grows == ((2, 1) if name == "pretrain_model" else (2, 2)), f"{path.name}: {name}"
