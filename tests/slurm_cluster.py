@@ -13,6 +13,7 @@ import signal
 import socket
 import stat
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ SYSTEM = Path("/etc/slurm")  # the jobs' inner srun looks here: the plugin drops
 FILES = ("slurm.conf", "gres.conf", "cgroup.conf")
 CPUS, MEMORY_MB, GPUS = 4, 64_000, 2
 CONFIGURATION = """\
-ClusterName=tests
+ClusterName=dnagrindertests
 SlurmctldHost={host}(127.0.0.1)
 SlurmUser=root
 SlurmdUser=root
@@ -115,11 +116,11 @@ def running_cluster(folder: Path) -> Iterator[Cluster]:
         raise UnavailableError(f"{', '.join(absent)} not installed (Debian: slurm-wlm, munge)")
     if os.geteuid() != 0:
         raise UnavailableError("the daemons and their device files need root")
-    with Path("/run/lock/dnagrinder-tests-slurm").open("w") as lock:
+    with Path(tempfile.gettempdir(), "dnagrinder-tests-slurm.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        for name in FILES:
-            if (SYSTEM / name).exists():
-                raise UnavailableError(f"{SYSTEM / name} exists: this machine has a SLURM of its own")
+        foreign = [SYSTEM / name for name in FILES if not _is_ours(SYSTEM / name)]
+        if foreign:
+            raise UnavailableError(f"{foreign[0]} exists: this machine has a SLURM of its own")
         cluster = Cluster(folder)
         try:
             _configure(folder)
@@ -127,6 +128,14 @@ def running_cluster(folder: Path) -> Iterator[Cluster]:
             yield cluster
         finally:
             _stop(cluster)
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a file of the system's configuration is absent or a link that an earlier, killed test left behind."""
+    if not path.exists():
+        return True
+    settings = path.resolve().with_name("slurm.conf")
+    return path.is_symlink() and settings.is_file() and CONFIGURATION.splitlines()[0] in settings.read_text()
 
 
 def _configure(folder: Path) -> None:
@@ -153,7 +162,7 @@ def _configure(folder: Path) -> None:
     (folder / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\nCgroupAutomount=no\n")
     SYSTEM.mkdir(exist_ok=True)
     for name in FILES:
-        (SYSTEM / name).unlink(missing_ok=True)  # a link that a killed run left behind
+        (SYSTEM / name).unlink(missing_ok=True)
         (SYSTEM / name).symlink_to(folder / name)
 
 

@@ -158,3 +158,22 @@ def test_profile_does_not_hold_back_gpu_jobs(new_run: Callable[..., Run], reposi
     shown = run.snakemake("-n", f"--workflow-profile={repository / 'profiles' / 'slurm'}")
     assert "gpu=1" in shown
     assert "Provided resources" not in shown
+
+
+def test_what_the_profile_keeps_ready_is_understood(new_run: Callable[..., Run], repository: Path, tmp_path: Path) -> None:
+    """The lines that a user of a cluster takes out of their comments."""
+    text = (repository / "profiles" / "slurm" / "config.yaml").read_text()
+    head, ready = text.split("# set-resources:\n")
+    filled = (
+        head.replace("#  - ", "  - ") + "set-resources:\n" + "".join(line[2:] for line in ready.splitlines(keepends=True))
+    )
+    (tmp_path / "config.yaml").write_text(filled)
+    run = new_run(scoring={"device": "cuda", "shards": 2})
+    shown = run.snakemake("-n", f"--workflow-profile={tmp_path}")
+    asked = {job.split(":")[0]: job.split("resources:")[1].splitlines()[0] for job in shown.split("\nrule ")[1:]}
+    assert "slurm_account=ACCOUNT, slurm_partition=PARTITION" in asked["read_variants"]
+    assert "slurm_partition=GPU_PARTITION" in asked["score_alleles"]
+    assert "gpu=1" in asked["score_alleles"]
+    assert "gpu_model=a100" in asked["score_alleles"]
+    assert "gres=gpu:1" in asked["score_regions"]
+    assert "gpu=0" in asked["score_regions"]
