@@ -22,7 +22,7 @@ rule prepare_reference:
     input:
         "<results>/reference/fetched.fa"
         if SETTINGS.reference.is_remote
-        else SETTINGS.reference.source,
+        else given([SETTINGS.reference.source]),
     output:
         fasta="<results>/reference/genome.fa.gz",
         index=multiext("<results>/reference/genome.fa.gz", ".fai", ".gzi"),

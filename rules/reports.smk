@@ -1,7 +1,7 @@
 # Scores back to where they belong: each file of variants, each sample, the cohort.
 rule annotate_variants:
     input:
-        vcf=lambda wildcards: SETTINGS.callset(wildcards.callset).vcf,
+        vcf=lambda wildcards: given([SETTINGS.callset(wildcards.callset).vcf]),
         alleles="<results>/callsets/{callset}/alleles.parquet",
         ledger="<results>/callsets/{callset}/ledger.parquet",
         scores=SCORES,
@@ -84,7 +84,7 @@ rule report_sample:
         vcf=lambda wildcards: f"<results>/callsets/{SETTINGS.sample(wildcards.sample).callset}/scored.vcf.gz",
         genome=GENOME,
         model=MODEL,
-        regions=SETTINGS.regions or [],
+        regions=given([SETTINGS.regions] if SETTINGS.regions else []),
     output:
         report(
             "<results>/samples/{sample}/report.html",

@@ -1,7 +1,7 @@
 # From each file of variants to normalised alleles, a ledger of what cannot be scored, and one list of unique alleles.
 rule read_variants:
     input:
-        vcf=lambda wildcards: SETTINGS.callset(wildcards.callset).vcf,
+        vcf=lambda wildcards: given([SETTINGS.callset(wildcards.callset).vcf]),
         genome=GENOME,
     output:
         alleles="<results>/callsets/{callset}/alleles.parquet",
