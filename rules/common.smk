@@ -31,6 +31,11 @@ def any_of(names):
     return "|".join(re.escape(name) for name in names)
 
 
+def given(paths):
+    """Input files of the user's: where the settings say, even if a module's `prefix` moves all that is made."""
+    return [local(path) for path in paths]
+
+
 LIBRARY = [str(library_root() / folder) for folder in ("workflow", "kernels")]
 sys.path[:0] = [folder for folder in LIBRARY if folder not in sys.path]
 
@@ -71,6 +76,8 @@ elif IS_CLONE:
 else:
     CHECKPOINT = f"<results>/checkpoint/{SETTINGS.checkpoint}"
 MODEL = [f"{CHECKPOINT}/{name}" for name in CHECKPOINT_FILES]
+if not SETTINGS.checkpoint_is_embedded:
+    MODEL = given(MODEL)
 READING = [
     f"--window={SETTINGS.scoring.window}",
     f"--precision={SETTINGS.scoring.precision}",

@@ -30,7 +30,7 @@ def training_folder(wildcards, output):
 
 rule mask_repeats:
     input:
-        lambda wildcards: MASKED[wildcards.fasta],
+        lambda wildcards: given([MASKED[wildcards.fasta]]),
     output:
         f"{RUN}/masks/{{fasta}}.bed",
     log:
@@ -59,13 +59,13 @@ rule mask_repeats:
 
 rule build_corpus:
     input:
-        run_file=PRETRAINING.run_file,
-        fasta=[str(source.path) for source in PRETRAINING.run.sources],
-        panels=[
+        run_file=given([PRETRAINING.run_file]),
+        fasta=given(str(source.path) for source in PRETRAINING.run.sources),
+        panels=given(
             str(panel.path)
             for source in PRETRAINING.run.sources
             for panel in source.panels
-        ],
+        ),
         masks=expand(f"{RUN}/masks/{{fasta}}.bed", fasta=MASKED),
     output:
         directory(f"{RUN}/corpus"),
@@ -90,7 +90,7 @@ rule build_corpus:
 
 rule train_tokenizer:
     input:
-        run_file=PRETRAINING.run_file,
+        run_file=given([PRETRAINING.run_file]),
         corpus=f"{RUN}/corpus",
     output:
         f"{RUN}/tokenizer.json",
@@ -111,10 +111,10 @@ rule train_tokenizer:
         " --out {output:q} > {log:q} 2>&1"
 
 
-# The folder `training` keeps the states of a run that was stopped; the next attempt goes on from the newest.
+# The folder `training` keeps the states of a run that was stopped; the next attempt goes on from the newest, in the same time.
 rule pretrain_model:
     input:
-        run_file=PRETRAINING.run_file,
+        run_file=given([PRETRAINING.run_file]),
         corpus=f"{RUN}/corpus",
         tokenizer=f"{RUN}/tokenizer.json",
     output:
@@ -144,8 +144,8 @@ rule pretrain_model:
 
 rule evaluate_model:
     input:
-        run_file=PRETRAINING.run_file,
-        fasta=[str(source.path) for source in PRETRAINING.run.sources],
+        run_file=given([PRETRAINING.run_file]),
+        fasta=given(str(source.path) for source in PRETRAINING.run.sources),
         model=TRAINED,
     output:
         page=f"{RUN}/evaluation/evaluation.html",

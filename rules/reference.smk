@@ -8,8 +8,8 @@ rule fetch_reference:
         "../envs/dnagrinder.yaml"
     threads: 1
     resources:
-        mem_mb=500,
-        runtime=240,
+        mem_mb=lambda wildcards, attempt: 500 * attempt,
+        runtime=lambda wildcards, attempt: 240 * attempt,
     params:
         dnagrinder=DNAGRINDER,
         url=SETTINGS.reference.source,
@@ -22,7 +22,7 @@ rule prepare_reference:
     input:
         "<results>/reference/fetched.fa"
         if SETTINGS.reference.is_remote
-        else SETTINGS.reference.source,
+        else given([SETTINGS.reference.source]),
     output:
         fasta="<results>/reference/genome.fa.gz",
         index=multiext("<results>/reference/genome.fa.gz", ".fai", ".gzi"),
@@ -35,8 +35,8 @@ rule prepare_reference:
         "../envs/dnagrinder.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         dnagrinder=DNAGRINDER,
     shell:
@@ -54,8 +54,8 @@ rule fetch_checkpoint:
         "../envs/dnagrinder.yaml"
     threads: 1
     resources:
-        mem_mb=500,
-        runtime=30,
+        mem_mb=lambda wildcards, attempt: 500 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
     params:
         clone="" if IS_CLONE else HERE.hosted_repo.repo.git_dir,
         ref="" if IS_CLONE else HERE.ref,

@@ -1,7 +1,7 @@
 # How well the model predicts each base of the regions in a BED, and the regions' pooled embeddings.
 rule score_regions:
     input:
-        regions=SETTINGS.regions or [],
+        regions=given([SETTINGS.regions] if SETTINGS.regions else []),
         genome=GENOME,
         model=MODEL,
     output:

@@ -1,7 +1,7 @@
 # Scores back to where they belong: each file of variants, each sample, the cohort.
 rule annotate_variants:
     input:
-        vcf=lambda wildcards: SETTINGS.callset(wildcards.callset).vcf,
+        vcf=lambda wildcards: given([SETTINGS.callset(wildcards.callset).vcf]),
         alleles="<results>/callsets/{callset}/alleles.parquet",
         ledger="<results>/callsets/{callset}/ledger.parquet",
         scores=SCORES,
@@ -21,8 +21,8 @@ rule annotate_variants:
         "../envs/dnagrinder.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 120 * attempt,
     params:
         dnagrinder=DNAGRINDER,
         judging=judging,
@@ -65,8 +65,8 @@ rule annotate_sample:
         "../envs/dnagrinder.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         dnagrinder=DNAGRINDER,
         folder=lambda wildcards, output: os.path.dirname(os.path.dirname(output[0])),
@@ -90,7 +90,7 @@ rule report_sample:
         vcf=lambda wildcards: f"<results>/callsets/{SETTINGS.sample(wildcards.sample).callset}/scored.vcf.gz",
         genome=GENOME,
         model=MODEL,
-        regions=SETTINGS.regions or [],
+        regions=given([SETTINGS.regions] if SETTINGS.regions else []),
     output:
         report(
             "<results>/samples/{sample}/report.html",
@@ -104,8 +104,8 @@ rule report_sample:
         "../envs/dnagrinder.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         dnagrinder=DNAGRINDER,
         folder=output_folder,
@@ -143,8 +143,8 @@ rule report_cohort:
         "../envs/dnagrinder.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         dnagrinder=DNAGRINDER,
         folders=lambda wildcards, input: list(

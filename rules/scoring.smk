@@ -46,7 +46,7 @@ rule score_context:
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
-        runtime=60,
+        runtime=lambda wildcards, attempt: 60 * attempt,
         gpu=GPUS,
     params:
         dnagrinder=DNAGRINDER,

@@ -1,7 +1,7 @@
 # From each file of variants to normalised alleles, a ledger of what cannot be scored, and one list of unique alleles.
 rule read_variants:
     input:
-        vcf=lambda wildcards: SETTINGS.callset(wildcards.callset).vcf,
+        vcf=lambda wildcards: given([SETTINGS.callset(wildcards.callset).vcf]),
         genome=GENOME,
     output:
         alleles="<results>/callsets/{callset}/alleles.parquet",
@@ -16,8 +16,8 @@ rule read_variants:
         "../envs/dnagrinder.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=120,
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 120 * attempt,
     params:
         dnagrinder=DNAGRINDER,
         columns=lambda wildcards: [
@@ -46,8 +46,8 @@ rule unique_alleles:
         "../envs/dnagrinder.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         dnagrinder=DNAGRINDER,
         folder=output_folder,

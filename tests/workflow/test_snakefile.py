@@ -1,20 +1,17 @@
-"""The workflow as Snakemake sees it: lint, format, the jobs it plans, how it is imported and which Python its jobs get."""
+"""The workflow as Snakemake sees it: lint, format, the jobs it plans and which Python its jobs get."""
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import yaml
 from workflow_run import Run
 
-SOURCES = ("workflow", "rules", "envs", "kernels")
 EXPECTED_JOBS = {
     "prepare_reference": 1,
     "read_variants": 2,
@@ -28,19 +25,6 @@ EXPECTED_JOBS = {
     "score_regions": 1,
     "all": 1,
 }
-IMPORT = """\
-configfile: "config/config.yaml"
-
-module dnagrinder:
-    snakefile: {snakefile}
-    config: config
-
-use rule * from dnagrinder as scores_*
-
-rule mine:
-    default_target: True
-    input: rules.scores_all.input
-"""
 CONDA = """\
 #!/usr/bin/env bash
 # Answers what Snakemake asks of conda; an environment is a folder whose bin/python is the tests' own, marked as such.
@@ -130,54 +114,7 @@ def test_jobs_run_in_the_conda_environment(new_run: Callable[..., Run], tmp_path
     assert (run.folder / "results" / "reference" / "genome.fa.gz").is_file()
 
 
-def test_import_into_another_workflow_by_path(new_run: Callable[..., Run], repository: Path) -> None:
-    run = new_run()
-    (run.folder / "Snakefile").write_text(IMPORT.format(snakefile=repr(str(repository / "workflow" / "Snakefile"))))
-    jobs = planned(run.snakemake("-n", "--snakefile", "Snakefile"))
-    assert jobs == {"mine": 1} | {f"scores_{name}": count for name, count in EXPECTED_JOBS.items() if name != "all"}
-
-
-def test_import_from_a_remote_repository(new_run: Callable[..., Run], repository: Path, tmp_path: Path) -> None:
-    """The rules run from Snakemake's cache of a tag: library by the manifest, embedded weights from the clone."""
-    source = tmp_path / "source"
-    for name in SOURCES:
-        shutil.copytree(repository / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "checkpoints"))
-    run = new_run(checkpoint="embedded")
-    card = "workflow/dnagrinder/checkpoints/embedded/card.json"
-    shutil.copytree(run.folder / "model", (source / card).parent)
-    listed = [line for line in (source / "workflow" / "manifest.txt").read_text().split() if "/checkpoints/" not in line]
-    (source / "workflow" / "manifest.txt").write_text("\n".join([card, *listed]) + "\n")
-    shutil.rmtree(run.folder / "model")
-    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", "-C", str(source)]
-    for arguments in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "x"], ["tag", "v1"]):
-        subprocess.run([*git, *arguments], check=True)
-    (tmp_path / "git" / "acme").mkdir(parents=True)
-    subprocess.run(["git", "clone", "-q", "--bare", source, tmp_path / "git" / "acme" / "grinder"], check=True)
-    environment = {
-        "GIT_CONFIG_COUNT": "1",
-        "GIT_CONFIG_KEY_0": f"url.file://{tmp_path}/git/.insteadOf",
-        "GIT_CONFIG_VALUE_0": "https://github.com/",
-    }
-    remote = 'github("acme/grinder", path="workflow/Snakefile", tag="v1")'
-    (run.folder / "Snakefile").write_text(IMPORT.format(snakefile=remote))
-    target = "results/scores/scores-0001-of-0002.parquet"
-    run.snakemake(target, "--snakefile", "Snakefile", environment=environment)
-    assert (run.folder / target).is_file()
-    weights = (source / card).with_name("model.safetensors").read_bytes()
-    assert (run.folder / "results/checkpoint/embedded/model.safetensors").read_bytes() == weights
-    again = run.snakemake("-n", target, "--snakefile", "Snakefile", environment=environment)
-    assert "Nothing to be done" in again
-
-
 def test_reference_by_address_is_fetched_first(new_run: Callable[..., Run]) -> None:
     settings = {"url": "https://example.org/genome.fa.gz", "sha256": "0" * 64}
     jobs = planned(new_run(reference=settings).snakemake("-n"))
     assert jobs == EXPECTED_JOBS | {"fetch_reference": 1}
-
-
-def test_embedded_configuration_and_catalog_run_plan_the_example(repository: Path) -> None:
-    for config in ("config/config.yaml", ".test/config/config.yaml"):
-        settings = yaml.safe_load((repository / config).read_text())
-        folder = repository / Path(config).parents[1]
-        for key in ("samples", "reference", "regions"):
-            assert (folder / settings[key]).is_file()

@@ -162,14 +162,16 @@ def unique_alleles(
     store: Store = None,
     as_json: AsJson = False,
 ) -> None:
-    """Unite the alleles of a cohort, each once; set aside what the store holds; cut the rest into equal shards."""
+    """Unite the alleles of a cohort, each once; set aside what the store holds; cut the rest into shards of equal work."""
     opened = open_checkpoint(checkpoint)
+    parameters = ScoringParameters(window, views, precision)
     with ReferenceGenome.open(reference) as genome:
-        traced = provenance(opened, genome.digest(), ScoringParameters(window, views, precision))
+        traced = provenance(opened, genome.digest(), parameters)
+        contigs = {contig.name: contig.length for contig in genome.contigs}
     unique = sharding.unique_alleles(alleles)
     held, missing = ScoreStore(store, traced).split(unique) if store else (SCORE_SCHEMA.empty_table(), unique)
     write_parquet(held, out_dir / "stored.parquet", traced)
-    sharding.write_shards(missing, shards, out_dir)
+    sharding.write_shards(missing, sharding.allele_work(missing, contigs, parameters), shards, out_dir)
     show({"unique": len(unique), "from_store": len(held), "to_score": len(missing)}, as_json)
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
+from dnagrinder.scoring.parameters import ScoringParameters
 from dnagrinder.scoring.tables import ALLELE_COLUMNS, ALLELE_SCHEMA, read_parquet, write_parquet
-
-BLOCK_COST = 1.5  # work of an indel or MNV relative to an SNV: blocks are masked in both windows, sites are shared
 
 
 def unique_alleles(tables: Sequence[Path]) -> pa.Table:
@@ -20,26 +22,60 @@ def unique_alleles(tables: Sequence[Path]) -> pa.Table:
     return union.group_by(list(ALLELE_COLUMNS)).aggregate([]).sort_by([(name, "ascending") for name in ALLELE_COLUMNS])
 
 
-def write_shards(alleles: pa.Table, shards: int, folder: Path) -> list[Path]:
-    """Cut sorted alleles into ``shards`` contiguous tables of about equal work; some may be empty.
+def allele_work(alleles: pa.Table, contigs: Mapping[str, int], parameters: ScoringParameters) -> NDArray[np.float64]:
+    """Bases that the model reads to score each of the sorted alleles, (alleles,); tokens are in proportion to bases.
 
-    Files are called shard-0001-of-0004.parquet and so on. Neighbouring alleles stay together, so a site's context is
-    computed once.
+    With a window of w bases (clipped at the contig's ends) that ALT makes d bases longer, an allele costs on both strands
+    its REF and its ALT window for the distances, 2 (2 w + d); an SNV's site 2 views w more, once for all its ALTs; any other
+    allele 2 views (2 w + d) more for its masked blocks.
+
+    Args:
+        alleles: ALLELE_SCHEMA, sorted as :func:`unique_alleles` does.
+        contigs: length of every contig in bases.
+        parameters: window and number of views count.
     """
-    snv = pc.and_(pc.equal(pc.utf8_length(alleles["ref"]), 1), pc.equal(pc.utf8_length(alleles["alt"]), 1))
-    cost = pc.if_else(snv, 1.0, BLOCK_COST)
-    running = pc.cumulative_sum(cost).to_pylist() if len(alleles) else []
-    total = running[-1] if running else 0.0
+    if not len(alleles):
+        return np.zeros(0)
+    start = alleles["start"].to_numpy()
+    ref, alt = (pc.utf8_length(alleles[name]).to_numpy() for name in ("ref", "alt"))
+    names = alleles["contig"].combine_chunks().dictionary_encode()
+    contig = names.indices.to_numpy()
+    length = np.array([contigs[name] for name in names.dictionary.to_pylist()])[contig]
+    left = (2 * start + ref) // 2 - parameters.window // 2
+    window = np.minimum(left + parameters.window, length) - np.maximum(left, 0)
+    both = 2 * window + alt - ref
+    snv = (ref == 1) & (alt == 1)
+    place = np.stack([contig, start])  # (2, alleles)
+    shared = np.zeros(len(alleles), dtype=bool)
+    shared[1:] = (place[:, 1:] == place[:, :-1]).all(axis=0) & snv[1:] & snv[:-1]
+    own = np.where(snv, np.where(shared, 0, window), both)
+    work: NDArray[np.float64] = (2.0 * both + 2.0 * parameters.views * own).astype(np.float64)
+    return work
+
+
+def write_shards(alleles: pa.Table, work: NDArray[np.float64], shards: int, folder: Path) -> list[Path]:
+    """Cut sorted alleles into ``shards`` contiguous tables of about equal ``work`` (a number an allele); some may be empty.
+
+    Files are called shard-0001-of-0004.parquet and so on. Neighbouring alleles stay together, and alleles that start at
+    the same base always do, so a site's context is computed once.
+    """
+    starts = [0, *_cuts(alleles, work, shards), len(alleles)]
     paths = []
-    first = 0
-    for number in range(1, shards + 1):
-        last = first
-        while last < len(running) and running[last] <= total * number / shards + 1e-9:
-            last += 1
-        if number == shards:
-            last = len(running)
+    for number, (first, last) in enumerate(pairwise(starts), start=1):
         path = folder / f"shard-{number:04d}-of-{shards:04d}.parquet"
         write_parquet(alleles.slice(first, last - first).combine_chunks(), path)
         paths.append(path)
-        first = last
     return paths
+
+
+def _cuts(alleles: pa.Table, work: NDArray[np.float64], shards: int) -> list[int]:
+    """First alleles of all shards but the first, each at the site's beginning that lies closest to an equal share."""
+    contig = alleles["contig"].combine_chunks().dictionary_encode().indices.to_numpy()
+    start = alleles["start"].to_numpy()
+    new = np.flatnonzero((np.diff(contig) != 0) | (np.diff(start) != 0)) + 1
+    begins = np.concatenate([[0], new, [len(alleles)]])  # (sites + 1,)
+    before = np.concatenate([[0.0], np.cumsum(work)])[begins]
+    wanted = before[-1] * np.arange(1, shards) / shards
+    after = np.searchsorted(before, wanted).clip(1, max(1, len(begins) - 1))
+    nearer = np.where(wanted - before[after - 1] <= before[after] - wanted, after - 1, after)
+    return [int(cut) for cut in begins[nearer]]

@@ -1,0 +1,1 @@
+"""A conda that needs no network: a channel made of this machine's own packages, and the calls that Snakemake makes."""
