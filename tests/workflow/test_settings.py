@@ -64,9 +64,11 @@ def test_defaults_and_choices_are_those_of_the_library(run: Path) -> None:
     schema = yaml.safe_load((SCHEMAS / "config.schema.yaml").read_text())
     properties = schema["properties"]["scoring"]["properties"]
     loaded = settings(run).scoring
-    assert ScoringParameters(loaded.window, loaded.views, loaded.precision) == ScoringParameters()
+    chosen = ScoringParameters(loaded.window, loaded.views, loaded.precision, lattice=loaded.lattice)
+    assert chosen == ScoringParameters()
     assert loaded.token_budget == TOKEN_BUDGET
     assert tuple(properties["precision"]["enum"]) == PRECISIONS
+    assert tuple(properties["lattice"]["enum"]) == LATTICES
     assert tuple(properties["device"]["enum"]) == DEVICES
     assert properties["views"]["maximum"] == len(VIEWS)
     for window in (properties["window"]["minimum"], properties["window"]["maximum"]):

@@ -51,6 +51,7 @@ class ScoringSettings:
     window: int
     views: int
     precision: str
+    lattice: int
     shards: int
     token_budget: int
     device: str

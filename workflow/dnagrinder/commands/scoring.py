@@ -5,6 +5,7 @@ The commands that run the model import it themselves: torch takes two seconds th
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +20,7 @@ from dnagrinder.commands.options import (
     AsJson,
     CheckpointName,
     Device,
+    Lattice,
     Precision,
     ReferenceFile,
     Store,
@@ -37,7 +39,7 @@ from dnagrinder.progress import track
 from dnagrinder.reports.joining import least_expected
 from dnagrinder.reports.tables import write_tsv
 from dnagrinder.scoring import shards as sharding
-from dnagrinder.scoring.parameters import ScoringParameters, provenance
+from dnagrinder.scoring.parameters import DEFAULT_LATTICE, ScoringParameters, provenance
 from dnagrinder.scoring.parts import score_in_parts
 from dnagrinder.scoring.store import ScoreStore
 from dnagrinder.scoring.tables import ALLELE_COLUMNS, SCORE_SCHEMA, read_parquet, table_alleles, write_parquet
@@ -50,6 +52,7 @@ def register(app: typer.Typer) -> None:
     app.command("unique-alleles")(unique_alleles)
     app.command("score-alleles")(score_alleles)
     app.command("score-context")(score_context)
+    app.command("prescore")(prescore)
     app.command("embed")(embed)
 
 
@@ -62,6 +65,7 @@ def score_variants(
     window: Window = DEFAULTS.window,
     views: Views = DEFAULTS.views,
     precision: Precision = DEFAULTS.precision,
+    lattice: Lattice = DEFAULTS.lattice,
     device: Device = "auto",
     token_budget: TokenBudget = BUDGET,
     threads: Threads = None,
@@ -76,7 +80,7 @@ def score_variants(
     from dnagrinder.pipeline import score_vcf
     from dnagrinder.scoring.session import open_session
 
-    parameters = ScoringParameters(window, views, precision)
+    parameters = ScoringParameters(window, views, precision, lattice=lattice)
     with (
         open_session(
             reference, checkpoint, parameters, device=device, token_budget=token_budget, threads=threads
@@ -131,7 +135,7 @@ def score_regions(
             "regions_in": len(accepted) + len(rejected),
             "scored": len(accepted),
             "rejected": len(rejected),
-            "rejected_by_reason": {str(k): int(v) for k, v in rejected["reason"].value_counts().sort_index().items()},
+            "rejected_by_reason": _by_reason(rejected),
         },
         as_json,
     )
@@ -146,13 +150,14 @@ def unique_alleles(
     window: Window = DEFAULTS.window,
     views: Views = DEFAULTS.views,
     precision: Precision = DEFAULTS.precision,
+    lattice: Lattice = DEFAULTS.lattice,
     store: Store = None,
     as_json: AsJson = False,
 ) -> None:
     """Unite the alleles of a cohort, each once; set aside what the store holds; cut the rest into equal shards."""
     opened = open_checkpoint(checkpoint)
     with ReferenceGenome.open(reference) as genome:
-        traced = provenance(opened, genome.digest(), ScoringParameters(window, views, precision))
+        traced = provenance(opened, genome.digest(), ScoringParameters(window, views, precision, lattice=lattice))
     unique = sharding.unique_alleles(alleles)
     held, missing = ScoreStore(store, traced).split(unique) if store else (SCORE_SCHEMA.empty_table(), unique)
     write_parquet(held, out_dir / "stored.parquet", traced)
@@ -168,6 +173,7 @@ def score_alleles(
     window: Window = DEFAULTS.window,
     views: Views = DEFAULTS.views,
     precision: Precision = DEFAULTS.precision,
+    lattice: Lattice = DEFAULTS.lattice,
     device: Device = "auto",
     token_budget: TokenBudget = BUDGET,
     threads: Threads = None,
@@ -178,7 +184,7 @@ def score_alleles(
     alleles = read_parquet(shard, ALLELE_COLUMNS)
     from dnagrinder.scoring.session import open_session
 
-    parameters = ScoringParameters(window, views, precision)
+    parameters = ScoringParameters(window, views, precision, lattice=lattice)
     with (
         open_session(
             reference, checkpoint, parameters, device=device, token_budget=token_budget, threads=threads
@@ -203,6 +209,7 @@ def score_context(
     window: Window = DEFAULTS.window,
     views: Views = DEFAULTS.views,
     precision: Precision = DEFAULTS.precision,
+    lattice: Lattice = DEFAULTS.lattice,
     device: Device = "auto",
     token_budget: TokenBudget = BUDGET,
     threads: Threads = None,
@@ -213,7 +220,7 @@ def score_context(
     rows = pa.array(np.concatenate(least_expected(table, top)))
     from dnagrinder.scoring.session import open_session
 
-    parameters = ScoringParameters(window, views, precision)
+    parameters = ScoringParameters(window, views, precision, lattice=lattice)
     with (
         open_session(
             reference, checkpoint, parameters, device=device, token_budget=token_budget, threads=threads
@@ -223,6 +230,55 @@ def score_context(
         contexts = session.base_contexts(table_alleles(table.take(rows)), progress)
         write_parquet(contexts, out, session.provenance)
     show({"variants": len(set(contexts["key"].to_pylist()))}, as_json)
+
+
+def prescore(
+    bed: Annotated[Path, typer.Argument(help="BED (3 to 6 columns or more), plain or gzip; overlaps count once.")],
+    reference: ReferenceFile,
+    store: Annotated[Path, typer.Option(help="Folder of the score store; created where absent.")],
+    lattice: Lattice = DEFAULT_LATTICE,
+    ledger: Annotated[Path | None, typer.Option(help="Table (.tsv) of the regions left out, with reasons.")] = None,
+    checkpoint: CheckpointName = "mini",
+    window: Window = DEFAULTS.window,
+    views: Views = DEFAULTS.views,
+    precision: Precision = DEFAULTS.precision,
+    device: Device = "auto",
+    token_budget: TokenBudget = BUDGET,
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fill the score store with every SNV of the regions. Started again after a kill, it keeps the finished batches.
+
+    Commands that are to use these scores take the same --lattice (and --window, --views, --precision).
+
+    Example: [bold]dnagrinder prescore exons.bed -r GRCh38.fa --store scores --lattice 32[/bold]
+    """
+    check_paths([bed, reference], [ledger])
+    from dnagrinder.scoring.prescore import prescore as fill_store
+    from dnagrinder.scoring.session import open_session
+
+    parameters = ScoringParameters(window, views, precision, lattice=lattice)
+    with (
+        open_session(
+            reference, checkpoint, parameters, device=device, token_budget=token_budget, threads=threads
+        ) as session,
+        track("prescore", "bases") as progress,
+    ):
+        regions = read_bed(bed, session.reference)
+        counts = fill_store(session, regions.accepted, ScoreStore(store, session.provenance), progress)
+        tokens = session.engine.tokens
+    if ledger:
+        write_tsv(pa.Table.from_pandas(regions.rejected, preserve_index=False), ledger)
+    show(
+        {
+            "regions_in": len(regions.accepted) + len(regions.rejected),
+            "rejected": len(regions.rejected),
+            "rejected_by_reason": _by_reason(regions.rejected),
+            **asdict(counts),
+            "tokens": tokens,
+        },
+        as_json,
+    )
 
 
 def embed(
@@ -268,12 +324,16 @@ def embed(
             "regions_in": len(regions.accepted) + len(regions.rejected),
             "embedded": len(regions.accepted) - len(too_long),
             "rejected": len(rejected),
-            "rejected_by_reason": {str(k): int(v) for k, v in rejected["reason"].value_counts().sort_index().items()},
+            "rejected_by_reason": _by_reason(rejected),
             "rows": len(table),
             "tokens": tokens,
         },
         as_json,
     )
+
+
+def _by_reason(rejected: pd.DataFrame) -> dict[str, int]:
+    return {str(k): int(v) for k, v in rejected["reason"].value_counts().sort_index().items()}
 
 
 def _write_bedgraph(lines: list[str], path: Path) -> None:
