@@ -13,7 +13,7 @@ import yaml
 from dnagrinder.errors import ConfigError
 from dnagrinder.samplesheet import Callset, Sample, name_callsets, safe_name, vcf_columns
 from dnagrinder.scoring.packing import TOKEN_BUDGET
-from dnagrinder.scoring.parameters import PRECISIONS, VIEWS, ScoringParameters
+from dnagrinder.scoring.parameters import LATTICES, PRECISIONS, VIEWS, ScoringParameters
 from dnagrinder.scoring.session import DEVICES
 from dnagrinder.settings import SCHEMAS, Settings, gpu_present, interpreter, load_settings
 
@@ -93,7 +93,8 @@ def test_config_readme_names_every_key_and_default(repository: Path) -> None:
     for key, part in schema["properties"].items():
         if key in ("scoring", "report"):
             for inner, leaf in part["properties"].items():
-                assert f"| `{key}: {inner}` | `{leaf['default']}` |" in readme
+                default = str(leaf["default"]).lower() if leaf["type"] == "boolean" else leaf["default"]
+                assert f"| `{key}: {inner}` | `{default}` |" in readme
         elif "default" in part:
             default = {None: "null", True: "true"}.get(part["default"], part["default"])
             assert f"| `{key}` | `{default}` |" in readme

@@ -59,9 +59,10 @@ class ScoringSettings:
 
 @dataclass(frozen=True)
 class ReportSettings:
-    """What the reports show: ``top`` variants with a context plot."""
+    """What the reports show: ``top`` variants with a context plot, and ``tracks`` of it as bedGraph where asked for."""
 
     top: int
+    tracks: bool
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,6 @@ from dnagrinder.commands.options import (
     check_paths,
     show,
 )
-from dnagrinder.genome.files import written_aside
 from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.genome.regions import read_bed
 from dnagrinder.model.checkpoint import open_checkpoint
@@ -39,6 +38,8 @@ from dnagrinder.progress import track
 from dnagrinder.reports.joining import least_expected
 from dnagrinder.reports.tables import write_tsv
 from dnagrinder.scoring import shards as sharding
+from dnagrinder.scoring.bedgraph import write_bedgraph
+from dnagrinder.scoring.mutagenesis import mutagenesis_tracks
 from dnagrinder.scoring.parameters import DEFAULT_LATTICE, ScoringParameters, provenance
 from dnagrinder.scoring.parts import score_in_parts
 from dnagrinder.scoring.store import ScoreStore
@@ -127,7 +128,7 @@ def score_regions(
         table, lines = region_tables(accepted, list(session.score_regions(accepted, progress)))
         write_parquet(table, out, session.provenance)
     if bedgraph:
-        _write_bedgraph(lines, bedgraph)
+        write_bedgraph(lines, bedgraph, "dnaGrinder log-likelihood", "mean log p of the reference base, nats")
     if ledger:
         write_tsv(pa.Table.from_pandas(rejected, preserve_index=False), ledger)
     show(
@@ -205,6 +206,9 @@ def score_context(
     reference: ReferenceFile,
     out: Annotated[Path, typer.Option("--out", "-o", help="Parquet of base probabilities around the top variants.")],
     top: Annotated[int, typer.Option(min=0, help="Number of variants, the least expected of each kind.")] = 20,
+    tracks: Annotated[
+        Path | None, typer.Option(help="Folder for bedGraphs of the substitutions: mean, A, C, G, T.bedgraph.")
+    ] = None,
     checkpoint: CheckpointName = "mini",
     window: Window = DEFAULTS.window,
     views: Views = DEFAULTS.views,
@@ -215,7 +219,7 @@ def score_context(
     threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
-    """Base probabilities around a sample's top variants, for the plots of its report."""
+    """Base probabilities within 50 bases of a sample's top variants, for the plots of its report; bedGraphs on request."""
     table = read_parquet(scores, [*ALLELE_COLUMNS, "kind", "score"])
     rows = pa.array(np.concatenate(least_expected(table, top)))
     from dnagrinder.scoring.session import open_session
@@ -229,6 +233,12 @@ def score_context(
     ):
         contexts = session.base_contexts(table_alleles(table.take(rows)), progress)
         write_parquet(contexts, out, session.provenance)
+    if tracks:
+        for name, lines in mutagenesis_tracks(contexts).items():
+            what = "mean of the three substitutions" if name == "mean" else f"substitution by {name}"
+            write_bedgraph(
+                lines, tracks / f"{name}.bedgraph", f"dnaGrinder {name}", f"{what}, log P(ALT) - log P(REF), nats"
+            )
     show({"variants": len(set(contexts["key"].to_pylist()))}, as_json)
 
 
@@ -334,9 +344,3 @@ def embed(
 
 def _by_reason(rejected: pd.DataFrame) -> dict[str, int]:
     return {str(k): int(v) for k, v in rejected["reason"].value_counts().sort_index().items()}
-
-
-def _write_bedgraph(lines: list[str], path: Path) -> None:
-    header = 'track type=bedGraph name="dnaGrinder log-likelihood" description="mean log p of the reference base, nats"'
-    with written_aside(path) as aside:
-        aside.write_text("".join(f"{line}\n" for line in [header, *lines]), encoding="utf-8")
