@@ -14,10 +14,12 @@ from typer.testing import CliRunner
 from dnagrinder.cli import app
 from dnagrinder.pipeline import score_vcf
 from dnagrinder.scoring import prescore as room
+from dnagrinder.scoring import store as store_module
 from dnagrinder.scoring.parameters import TILE, ScoringParameters
 from dnagrinder.scoring.prescore import Prescored, batches, prescore
 from dnagrinder.scoring.session import open_session
 from dnagrinder.scoring.store import ScoreStore
+from dnagrinder.scoring.store_parts import Part
 from dnagrinder.scoring.tables import ALLELE_COLUMNS, SCORE_SCHEMA, read_parquet, write_parquet
 from tests.tiny_checkpoint import make_tiny_checkpoint
 
@@ -180,3 +182,21 @@ def test_the_commands_go_together(fasta, model, reference, vcf, tmp_path):
     )
     assert json.loads(unique.stdout) == {"unique": 3, "from_store": 3, "to_score": 0}
     assert read_parquet(tmp_path / "stored.parquet").schema.remove_metadata() == SCORE_SCHEMA
+
+
+def test_parts_that_hold_nothing_of_a_batch_are_opened_once(session, tmp_path, monkeypatch):
+    """Else a long run would open every part of the store for every batch."""
+    monkeypatch.setattr(room, "BATCH", 1)
+    opened = []
+
+    class CountedPart(Part):
+        def __init__(self, path, content=None):
+            opened.append(path)
+            super().__init__(path, content)
+
+    monkeypatch.setattr(store_module, "Part", CountedPart)
+    store = ScoreStore(tmp_path, session.provenance)
+    counts = prescore(session, frame([("1", 0, 20), ("1", TILE + 60, TILE + 80), ("2", 0, 20), ("2", 30, 40)]), store)
+    assert counts.scored == 210
+    assert len(opened) == len(set(opened)) == 2
+    assert store.split(room.interval_snvs(session.reference, "1", [(TILE + 60, TILE + 63)]))[0].num_rows == 9
