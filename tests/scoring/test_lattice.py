@@ -23,6 +23,7 @@ from dnagrinder.scoring.alleles import AlleleScorer
 from dnagrinder.scoring.lattice import lattice_inputs, lattice_log_probs
 from dnagrinder.scoring.packing import Engine
 from dnagrinder.scoring.parameters import LATTICES, METHOD_REVISION, TILE, VIEWS, ScoringParameters
+from dnagrinder.scoring.session import open_session
 from dnagrinder.scoring.snv import Site, run_sites, site_log_probs
 
 D = 64
@@ -216,3 +217,19 @@ def test_an_snv_of_another_reference_is_refused(engine, checkpoint, reference):
     wrong, alt = [base for base in "ACGT" if base != ref][:2]
     with pytest.raises(InputError, match=f"1:301:{wrong}:{alt}"):
         list(AlleleScorer(engine, checkpoint.tokenizer, reference, PARAMETERS).score([Allele("1", 300, wrong, alt)]))
+
+
+def test_the_embedded_model_agrees_with_its_single_mask(repository):
+    """Rank correlation of neighbouring SNVs of the example; docs/lattice.md has the measurement on chromosome 20."""
+    sites = [Site("20", p) for p in range(1_100_000, 1_100_600, 12)]
+    found = []
+    for function, spacing in ((site_log_probs, 0), (lattice_log_probs, 32)):
+        parameters = ScoringParameters(lattice=spacing)
+        with open_session(repository / "config/example/reference.fa.gz", "mini", parameters, device="cpu") as session:
+            rows = function(session.engine, session.checkpoint.tokenizer, session.reference, sites, parameters)
+            truth = ["ACGT".index(session.reference.fetch("20", site.start, site.start + 1)) for site in sites]
+        means = np.stack([table.mean(axis=0) for table in rows])
+        changes = means - means[np.arange(len(sites)), truth][:, np.newaxis]
+        found.append(changes[np.arange(4) != np.array(truth)[:, np.newaxis]])
+    single, lattice = (np.argsort(np.argsort(scores)) for scores in found)
+    assert np.corrcoef(single, lattice)[0, 1] > 0.95

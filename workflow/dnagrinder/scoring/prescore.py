@@ -23,7 +23,7 @@ from dnagrinder.scoring.session import Progress, ScoringSession
 from dnagrinder.scoring.store import ScoreStore
 from dnagrinder.scoring.tables import ALLELE_SCHEMA
 
-BATCH = 16  # tiles scored and stored together: some five minutes of `mini` on one core
+BATCH = 16  # tiles scored and stored together: a minute and a half of `mini` on one core
 
 Interval = tuple[int, int]  # start, end; 0-based half-open
 
