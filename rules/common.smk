@@ -82,7 +82,11 @@ READING = [
     f"--window={SETTINGS.scoring.window}",
     f"--precision={SETTINGS.scoring.precision}",
 ]
-SCORING = [*READING, f"--views={SETTINGS.scoring.views}"]
+SCORING = [
+    *READING,
+    f"--views={SETTINGS.scoring.views}",
+    f"--lattice={SETTINGS.scoring.lattice}",
+]
 STORE = [f"--store={SETTINGS.store}"] if SETTINGS.store else []
 COMPUTING = [
     f"--device={SETTINGS.scoring.device}",

@@ -36,7 +36,15 @@ rule score_context:
         genome=GENOME,
         model=MODEL,
     output:
-        "<results>/samples/{sample}/context.parquet",
+        context="<results>/samples/{sample}/context.parquet",
+        tracks=(
+            expand(
+                "<results>/samples/{{sample}}/mutagenesis/{track}.bedgraph",
+                track=["mean", "A", "C", "G", "T"],
+            )
+            if SETTINGS.report.tracks
+            else []
+        ),
     log:
         "<logs>/samples/{sample}/context.log",
     benchmark:
@@ -54,7 +62,10 @@ rule score_context:
         computing=COMPUTING,
         scoring=SCORING,
         top=SETTINGS.report.top,
+        tracks=lambda wildcards, output: (
+            [f"--tracks={os.path.dirname(output.tracks[0])}"] if output.tracks else []
+        ),
     shell:
         "{params.dnagrinder} score-context {input.scores:q} --reference {input.genome[0]:q} --checkpoint {params.model:q}"
-        " {params.scoring:q} --top {params.top} {params.computing:q} --threads {threads}"
-        " --out {output:q} > {log:q} 2>&1"
+        " {params.scoring:q} --top {params.top} {params.tracks:q} {params.computing:q} --threads {threads}"
+        " --out {output.context:q} > {log:q} 2>&1"

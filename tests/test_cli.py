@@ -27,6 +27,7 @@ COMMANDS = [
     "unique-alleles",
     "score-alleles",
     "score-context",
+    "prescore",
     "sample-tables",
     "explain",
     "store",

@@ -174,7 +174,7 @@ def make_context(folder: Path, sequence: str, count: int = 20) -> None:
     draw, rows = np.random.default_rng(5), []
     for row in table.to_pylist():
         key = f"{row['contig']}:{row['start'] + 1}:{row['ref']}:{row['alt']}"
-        for start in range(row["start"] - 20, row["start"] + 21):
+        for start in range(row["start"] - 50, row["start"] + 51):
             base = sequence[start]
             weights = draw.dirichlet(np.where(np.array(list("ACGT")) == base, 2.5, 0.8))
             logs = dict(zip(("log_p_a", "log_p_c", "log_p_g", "log_p_t"), np.log(weights).tolist(), strict=True))

@@ -125,6 +125,24 @@ def test_cells_are_shaded_by_probability() -> None:
     assert len(sequence.get("x", "").split()) == 4
 
 
+def test_substitutions_are_drawn_above_as_mean_and_range() -> None:
+    """REF A at e^0, others at e^-1, e^-2 and e^-3 of it: mean -2, from -1 to -3; no bar where the model gives nothing."""
+    weights = np.exp([0.0, -1.0, -2.0, -3.0])
+    a, c, g, t = (weights / weights.sum()).tolist()
+    known = BaseContext(101, "A", (a, c, g, t))
+    unknown = [BaseContext(102, "N", (0.25,) * 4), BaseContext(103, "C", (math.nan,) * 4)]
+    svg = parse(context_map([known, *unknown], 100, "A", "C", ""))
+    (bar,), (line,), (zero,) = (paths(svg, style) for style in ("bars", "whisker", "zero"))
+    assert bar.count("M") == line.count("M") == 1
+    top, mean = (float(y) for y in re.findall(r"M[\d.]+ ([\d.]+)V([\d.]+)", bar)[0])
+    lowest, highest = (float(y) for y in re.findall(r"M[\d.]+ ([\d.]+)V([\d.]+)", line)[0])
+    nat = (mean - top) / 2
+    assert (highest - top, lowest - top) == pytest.approx((nat, 3 * nat), abs=0.03)
+    assert float(re.findall(r"M[\d.]+ ([\d.]+)H", zero)[0]) == top
+    assert [text.text for text in svg.iter(f"{SVG}text") if text.get("text-anchor") == "end"] == ["−3", "0"]
+    assert not paths(parse(context_map(unknown, 101, "N", "C", "")), "bars")
+
+
 def test_variant_is_marked_at_its_columns() -> None:
     cells = context(101, "ACGTACGT", (0.25,) * 4)
     # Column n begins at 20 + 13 n. Start 102 is position 103, column 2.

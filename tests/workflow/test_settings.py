@@ -13,7 +13,7 @@ import yaml
 from dnagrinder.errors import ConfigError
 from dnagrinder.samplesheet import Callset, Sample, name_callsets, safe_name, vcf_columns
 from dnagrinder.scoring.packing import TOKEN_BUDGET
-from dnagrinder.scoring.parameters import PRECISIONS, VIEWS, ScoringParameters
+from dnagrinder.scoring.parameters import LATTICES, PRECISIONS, VIEWS, ScoringParameters
 from dnagrinder.scoring.session import DEVICES
 from dnagrinder.settings import SCHEMAS, Settings, gpu_present, interpreter, load_settings
 
@@ -64,9 +64,11 @@ def test_defaults_and_choices_are_those_of_the_library(run: Path) -> None:
     schema = yaml.safe_load((SCHEMAS / "config.schema.yaml").read_text())
     properties = schema["properties"]["scoring"]["properties"]
     loaded = settings(run).scoring
-    assert ScoringParameters(loaded.window, loaded.views, loaded.precision) == ScoringParameters()
+    chosen = ScoringParameters(loaded.window, loaded.views, loaded.precision, lattice=loaded.lattice)
+    assert chosen == ScoringParameters()
     assert loaded.token_budget == TOKEN_BUDGET
     assert tuple(properties["precision"]["enum"]) == PRECISIONS
+    assert tuple(properties["lattice"]["enum"]) == LATTICES
     assert tuple(properties["device"]["enum"]) == DEVICES
     assert properties["views"]["maximum"] == len(VIEWS)
     for window in (properties["window"]["minimum"], properties["window"]["maximum"]):
@@ -91,7 +93,8 @@ def test_config_readme_names_every_key_and_default(repository: Path) -> None:
     for key, part in schema["properties"].items():
         if key in ("scoring", "report"):
             for inner, leaf in part["properties"].items():
-                assert f"| `{key}: {inner}` | `{leaf['default']}` |" in readme
+                default = str(leaf["default"]).lower() if leaf["type"] == "boolean" else leaf["default"]
+                assert f"| `{key}: {inner}` | `{default}` |" in readme
         elif "default" in part:
             default = {None: "null", True: "true"}.get(part["default"], part["default"])
             assert f"| `{key}` | `{default}` |" in readme

@@ -52,6 +52,7 @@ class ScoringSettings:
     window: int
     views: int
     precision: str
+    lattice: int
     shards: int
     token_budget: int
     device: str
@@ -59,9 +60,10 @@ class ScoringSettings:
 
 @dataclass(frozen=True)
 class ReportSettings:
-    """What the reports show: ``top`` variants with a context plot."""
+    """What the reports show: ``top`` variants with a context plot, and ``tracks`` of it as bedGraph where asked for."""
 
     top: int
+    tracks: bool
 
 
 @dataclass(frozen=True)

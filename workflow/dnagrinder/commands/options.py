@@ -12,7 +12,7 @@ import typer
 
 from dnagrinder.commands.streams import STREAM
 from dnagrinder.errors import ConfigError
-from dnagrinder.scoring.parameters import PRECISIONS, TOKEN_BUDGET, VIEWS, ScoringParameters
+from dnagrinder.scoring.parameters import LATTICES, PRECISIONS, TOKEN_BUDGET, VIEWS, ScoringParameters
 
 DEFAULTS = ScoringParameters()
 
@@ -22,6 +22,13 @@ CheckpointName = Annotated[
 ]
 Window = Annotated[int, typer.Option(help="Bases of reference that the model sees around a locus.")]
 Views = Annotated[int, typer.Option(help=f"Views a strand that a score is the mean of (1-{len(VIEWS)}).")]
+Lattice = Annotated[
+    int,
+    typer.Option(
+        help=f"SNVs only: mask every N-th base of a tile in one pass (one of {', '.join(map(str, LATTICES))}); "
+        "0 masks one base a pass. Scores of different lattices are never mixed."
+    ),
+]
 Precision = Annotated[str, typer.Option(help=f"Arithmetic of the model: {' or '.join(PRECISIONS)}.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 TokenBudget = Annotated[int, typer.Option(help="Tokens run together; memory and speed, never a score.")]

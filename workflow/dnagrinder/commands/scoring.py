@@ -5,6 +5,7 @@ The commands that run the model import it themselves: torch takes two seconds th
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +21,7 @@ from dnagrinder.commands.options import (
     CalibrationFile,
     CheckpointName,
     Device,
+    Lattice,
     Precision,
     ReferenceFile,
     Store,
@@ -31,7 +33,6 @@ from dnagrinder.commands.options import (
     show,
 )
 from dnagrinder.commands.streams import input_file, output_vcf
-from dnagrinder.genome.files import written_aside
 from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.genome.regions import read_bed
 from dnagrinder.model.checkpoint import open_checkpoint
@@ -39,8 +40,10 @@ from dnagrinder.progress import track
 from dnagrinder.reports.joining import least_expected
 from dnagrinder.reports.tables import write_tsv
 from dnagrinder.scoring import shards as sharding
+from dnagrinder.scoring.bedgraph import write_bedgraph
 from dnagrinder.scoring.calibration.file import read_calibration
-from dnagrinder.scoring.parameters import ScoringParameters, provenance
+from dnagrinder.scoring.mutagenesis import mutagenesis_tracks
+from dnagrinder.scoring.parameters import DEFAULT_LATTICE, ScoringParameters, provenance
 from dnagrinder.scoring.parts import score_in_parts
 from dnagrinder.scoring.store import ScoreStore
 from dnagrinder.scoring.tables import ALLELE_COLUMNS, SCORE_SCHEMA, read_parquet, table_alleles, write_parquet
@@ -53,6 +56,7 @@ def register(app: typer.Typer) -> None:
     app.command("unique-alleles")(unique_alleles)
     app.command("score-alleles")(score_alleles)
     app.command("score-context")(score_context)
+    app.command("prescore")(prescore)
     app.command("embed")(embed)
 
 
@@ -68,6 +72,7 @@ def score_variants(
     window: Window = DEFAULTS.window,
     views: Views = DEFAULTS.views,
     precision: Precision = DEFAULTS.precision,
+    lattice: Lattice = DEFAULTS.lattice,
     device: Device = "auto",
     token_budget: TokenBudget = BUDGET,
     threads: Threads = None,
@@ -87,7 +92,7 @@ def score_variants(
     from dnagrinder.pipeline import score_vcf
     from dnagrinder.scoring.session import open_session
 
-    parameters = ScoringParameters(window, views, precision)
+    parameters = ScoringParameters(window, views, precision, lattice=lattice)
     with (
         open_session(
             reference, checkpoint, parameters, device=device, token_budget=token_budget, threads=threads
@@ -136,7 +141,7 @@ def score_regions(
         table, lines = region_tables(accepted, list(session.score_regions(accepted, progress)))
         write_parquet(table, out, session.provenance)
     if bedgraph:
-        _write_bedgraph(lines, bedgraph)
+        write_bedgraph(lines, bedgraph, "dnaGrinder log-likelihood", "mean log p of the reference base, nats")
     if ledger:
         write_tsv(pa.Table.from_pandas(rejected, preserve_index=False), ledger)
     show(
@@ -144,7 +149,7 @@ def score_regions(
             "regions_in": len(accepted) + len(rejected),
             "scored": len(accepted),
             "rejected": len(rejected),
-            "rejected_by_reason": {str(k): int(v) for k, v in rejected["reason"].value_counts().sort_index().items()},
+            "rejected_by_reason": _by_reason(rejected),
         },
         as_json,
     )
@@ -159,12 +164,13 @@ def unique_alleles(
     window: Window = DEFAULTS.window,
     views: Views = DEFAULTS.views,
     precision: Precision = DEFAULTS.precision,
+    lattice: Lattice = DEFAULTS.lattice,
     store: Store = None,
     as_json: AsJson = False,
 ) -> None:
     """Unite the alleles of a cohort, each once; set aside what the store holds; cut the rest into shards of equal work."""
     opened = open_checkpoint(checkpoint)
-    parameters = ScoringParameters(window, views, precision)
+    parameters = ScoringParameters(window, views, precision, lattice=lattice)
     with ReferenceGenome.open(reference) as genome:
         traced = provenance(opened, genome.digest(), parameters)
         contigs = {contig.name: contig.length for contig in genome.contigs}
@@ -183,6 +189,7 @@ def score_alleles(
     window: Window = DEFAULTS.window,
     views: Views = DEFAULTS.views,
     precision: Precision = DEFAULTS.precision,
+    lattice: Lattice = DEFAULTS.lattice,
     device: Device = "auto",
     token_budget: TokenBudget = BUDGET,
     threads: Threads = None,
@@ -193,7 +200,7 @@ def score_alleles(
     alleles = read_parquet(shard, ALLELE_COLUMNS)
     from dnagrinder.scoring.session import open_session
 
-    parameters = ScoringParameters(window, views, precision)
+    parameters = ScoringParameters(window, views, precision, lattice=lattice)
     with (
         open_session(
             reference, checkpoint, parameters, device=device, token_budget=token_budget, threads=threads
@@ -214,6 +221,48 @@ def score_context(
     reference: ReferenceFile,
     out: Annotated[Path, typer.Option("--out", "-o", help="Parquet of base probabilities around the top variants.")],
     top: Annotated[int, typer.Option(min=0, help="Number of variants, the least expected of each kind.")] = 20,
+    tracks: Annotated[
+        Path | None, typer.Option(help="Folder for bedGraphs of the substitutions: mean, A, C, G, T.bedgraph.")
+    ] = None,
+    checkpoint: CheckpointName = "mini",
+    window: Window = DEFAULTS.window,
+    views: Views = DEFAULTS.views,
+    precision: Precision = DEFAULTS.precision,
+    lattice: Lattice = DEFAULTS.lattice,
+    device: Device = "auto",
+    token_budget: TokenBudget = BUDGET,
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """Base probabilities within 50 bases of a sample's top variants, for the plots of its report; bedGraphs on request."""
+    table = read_parquet(scores, [*ALLELE_COLUMNS, "kind", "score"])
+    rows = pa.array(np.concatenate(least_expected(table, top)))
+    from dnagrinder.scoring.session import open_session
+
+    parameters = ScoringParameters(window, views, precision, lattice=lattice)
+    with (
+        open_session(
+            reference, checkpoint, parameters, device=device, token_budget=token_budget, threads=threads
+        ) as session,
+        track("score-context", "variants") as progress,
+    ):
+        contexts = session.base_contexts(table_alleles(table.take(rows)), progress)
+        write_parquet(contexts, out, session.provenance)
+    if tracks:
+        for name, lines in mutagenesis_tracks(contexts).items():
+            what = "mean of the three substitutions" if name == "mean" else f"substitution by {name}"
+            write_bedgraph(
+                lines, tracks / f"{name}.bedgraph", f"dnaGrinder {name}", f"{what}, log P(ALT) - log P(REF), nats"
+            )
+    show({"variants": len(set(contexts["key"].to_pylist()))}, as_json)
+
+
+def prescore(
+    bed: Annotated[Path, typer.Argument(help="BED (3 to 6 columns or more), plain or gzip; overlaps count once.")],
+    reference: ReferenceFile,
+    store: Annotated[Path, typer.Option(help="Folder of the score store; created where absent.")],
+    lattice: Lattice = DEFAULT_LATTICE,
+    ledger: Annotated[Path | None, typer.Option(help="Table (.tsv) of the regions left out, with reasons.")] = None,
     checkpoint: CheckpointName = "mini",
     window: Window = DEFAULTS.window,
     views: Views = DEFAULTS.views,
@@ -223,21 +272,38 @@ def score_context(
     threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
-    """Base probabilities around a sample's top variants, for the plots of its report."""
-    table = read_parquet(scores, [*ALLELE_COLUMNS, "kind", "score"])
-    rows = pa.array(np.concatenate(least_expected(table, top)))
+    """Fill the score store with every SNV of the regions. Started again after a kill, it keeps the finished batches.
+
+    Commands that are to use these scores take the same --lattice (and --window, --views, --precision).
+
+    Example: [bold]dnagrinder prescore exons.bed -r GRCh38.fa --store scores --lattice 32[/bold]
+    """
+    check_paths([bed, reference], [ledger])
+    from dnagrinder.scoring.prescore import prescore as fill_store
     from dnagrinder.scoring.session import open_session
 
-    parameters = ScoringParameters(window, views, precision)
+    parameters = ScoringParameters(window, views, precision, lattice=lattice)
     with (
         open_session(
             reference, checkpoint, parameters, device=device, token_budget=token_budget, threads=threads
         ) as session,
-        track("score-context", "variants") as progress,
+        track("prescore", "bases") as progress,
     ):
-        contexts = session.base_contexts(table_alleles(table.take(rows)), progress)
-        write_parquet(contexts, out, session.provenance)
-    show({"variants": len(set(contexts["key"].to_pylist()))}, as_json)
+        regions = read_bed(bed, session.reference)
+        counts = fill_store(session, regions.accepted, ScoreStore(store, session.provenance), progress)
+        tokens = session.engine.tokens
+    if ledger:
+        write_tsv(pa.Table.from_pandas(regions.rejected, preserve_index=False), ledger)
+    show(
+        {
+            "regions_in": len(regions.accepted) + len(regions.rejected),
+            "rejected": len(regions.rejected),
+            "rejected_by_reason": _by_reason(regions.rejected),
+            **asdict(counts),
+            "tokens": tokens,
+        },
+        as_json,
+    )
 
 
 def embed(
@@ -283,7 +349,7 @@ def embed(
             "regions_in": len(regions.accepted) + len(regions.rejected),
             "embedded": len(regions.accepted) - len(too_long),
             "rejected": len(rejected),
-            "rejected_by_reason": {str(k): int(v) for k, v in rejected["reason"].value_counts().sort_index().items()},
+            "rejected_by_reason": _by_reason(rejected),
             "rows": len(table),
             "tokens": tokens,
         },
@@ -291,7 +357,5 @@ def embed(
     )
 
 
-def _write_bedgraph(lines: list[str], path: Path) -> None:
-    header = 'track type=bedGraph name="dnaGrinder log-likelihood" description="mean log p of the reference base, nats"'
-    with written_aside(path) as aside:
-        aside.write_text("".join(f"{line}\n" for line in [header, *lines]), encoding="utf-8")
+def _by_reason(rejected: pd.DataFrame) -> dict[str, int]:
+    return {str(k): int(v) for k, v in rejected["reason"].value_counts().sort_index().items()}

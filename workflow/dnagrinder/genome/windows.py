@@ -84,6 +84,17 @@ def tile(regions: pd.DataFrame, width: int, reference: ReferenceGenome, *, flank
     )
 
 
+def merged(regions: pd.DataFrame) -> list[tuple[str, int, int]]:
+    """(contig, start, end) of intervals that cover the bases of ``regions`` (columns contig, start, end) once, sorted."""
+    if regions.empty:
+        return []
+    columns = {"Chromosome": regions["contig"], "Start": regions["start"], "End": regions["end"]}
+    with _quiet():
+        joined = pr.PyRanges(pd.DataFrame(columns)).merge().df
+    contigs, starts, ends = (joined[name].tolist() for name in ("Chromosome", "Start", "End"))
+    return sorted(zip(contigs, starts, ends, strict=True))
+
+
 def _clipped(contigs: pd.Series, start: pd.Series, end: pd.Series, reference: ReferenceGenome) -> pd.DataFrame:
     """Intervals cut at the bounds of the genome by pyranges, back in the order they came in."""
     frame = pd.DataFrame(

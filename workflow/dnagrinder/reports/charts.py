@@ -21,6 +21,7 @@ _WIDTH, _LEFT, _RIGHT = 760, 44, 12
 _STEPS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.5, 1.0, 2.0, 2.5, 5.0, 10.0, 20.0, 25.0, 50.0, 100.0)
 _MAX_BINS = 48
 _CELL_WIDTH, _CELL_HEIGHT, _GUTTER = 13, 16, 20
+_EFFECTS_TOP, _EFFECTS_HEIGHT = 8, 56
 _PLOT_LEFT, _PLOT_TOP, _PLOT_HEIGHT = 64, 12, 240
 
 
@@ -173,7 +174,7 @@ def curve(
 
 
 def context_map(context: Sequence[BaseContext], start: int, ref: str, alt: str, title: str) -> Markup:
-    """Heat map of base probabilities, rows A C G T, columns positions; the reference bases run below.
+    """Heat map of base probabilities, rows A C G T, columns positions; effects of substitutions above, reference below.
 
     ``start`` (0-based), ``ref`` and ``alt`` are the changed bases without any shared ones; either may be empty. Reference
     cells are outlined, the changed columns framed (an insertion point is a line), the ALT base of an SNV has a dot.
@@ -199,12 +200,41 @@ def context_map(context: Sequence[BaseContext], start: int, ref: str, alt: str, 
     letters = escape("".join(site.reference for site in context))
     parts.append(f'<text class="base sequence" y="{bottom + 16}" x="{centres}">{letters}</text>')
     parts += _variant_mark(start + 1 - first, ref, alt, columns, bottom)
-    for offset in range(-20, 21, 10):
+    for offset in range(-50, 51, 10):
         column = start + 1 - first + offset
         if 0 <= column < columns:
             text = "0" if not offset else _minus(f"{offset:+d}")
             parts.append(_label(_GUTTER + (column + 0.5) * _CELL_WIDTH, bottom + 33, text, "tick"))
-    return _svg(width, bottom + 38, title, parts)
+    effects = _effects(context, first, width)
+    above = _EFFECTS_TOP + _EFFECTS_HEIGHT if effects else 0
+    return _svg(width, above + bottom + 38, title, [*effects, f'<g transform="translate(0 {above})">', *parts, "</g>"])
+
+
+def _effects(context: Sequence[BaseContext], first: int, width: float) -> list[str]:
+    """Bars of log P(other) - log P(reference base): mean of the three substitutions, the line runs over all three."""
+    found = []
+    for site in context:
+        if site.reference in BASES and all(value > 0 for value in site.probabilities):
+            logs = [math.log(probability) for probability in site.probabilities]
+            reference = logs.pop(BASES.index(site.reference))
+            found.append((site.position - first, [log - reference for log in logs]))
+    if not found:
+        return []
+    low = min(0, math.floor(min(min(values) for _, values in found)))
+    high = max(0, math.ceil(max(max(values) for _, values in found)))
+    y = _scale(low, max(high, low + 1), _EFFECTS_TOP + _EFFECTS_HEIGHT - 4, _EFFECTS_TOP)
+    bars, lines = [], []
+    for column, values in found:
+        x = _GUTTER + column * _CELL_WIDTH
+        bars.append(f"M{x + 2} {_n(y(0))}V{_n(y(sum(values) / 3))}h{_CELL_WIDTH - 4}V{_n(y(0))}z")
+        lines.append(f"M{_n(x + _CELL_WIDTH / 2)} {_n(y(min(values)))}V{_n(y(max(values)))}")
+    ticks = [_label(_GUTTER - 1, y(value) + 4, _minus(f"{value}"), "tick", "end") for value in sorted({low, high})]
+    return [
+        f'<path class="bars other" d="{"".join(bars)}"/>',
+        f'<path class="whisker" d="{"".join(lines)}"/>',
+        f'<path class="zero" d="M{_GUTTER} {_n(y(0))}H{_n(width - 8)}"/>',
+        *ticks,
+    ]
 
 
 def shade_key() -> Markup:

@@ -9,6 +9,7 @@ from dnagrinder.reports.page import bases, number, significant
 
 _METHODS = {
     "snv_marginal": "log P(ALT) − log P(REF) of the base",
+    "snv_lattice": "log P(ALT) − log P(REF) of the base in a lattice pass",
     "block_likelihood": "difference of block pseudo-log-likelihoods",
 }
 

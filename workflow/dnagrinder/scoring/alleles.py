@@ -1,7 +1,11 @@
-"""Scores of alleles: SNVs by the forced-boundary marginal, all others by block likelihood, both with embedding distances."""
+"""Scores of alleles: SNVs by the forced-boundary marginal, all others by block likelihood, both with embedding distances.
+
+With a lattice SNVs take their marginal from lattice passes. No window with ALT is run for them, so no distance is known.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -12,10 +16,11 @@ from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.genome.variants import Allele
 from dnagrinder.model.tokenizer import BASES, DnaTokenizer
 from dnagrinder.prefetch import prefetched
-from dnagrinder.scoring.block import Pair, allele_pairs, block_log_likelihoods, embedding_distances
+from dnagrinder.scoring.block import Pair, allele_pairs, block_log_likelihoods, check_ref, embedding_distances
+from dnagrinder.scoring.lattice import lattice_inputs
 from dnagrinder.scoring.packing import Engine
-from dnagrinder.scoring.parameters import ScoringParameters
-from dnagrinder.scoring.snv import Site, SiteInputs, run_sites, site_inputs, site_log_probs
+from dnagrinder.scoring.parameters import TILE, ScoringParameters
+from dnagrinder.scoring.snv import Site, SiteInputs, run_sites, site_inputs
 
 CHUNK = 64  # alleles taken up together, the next ones prepared meanwhile; bounds memory, never changes a score
 
@@ -29,8 +34,9 @@ class AlleleScore:
         spread: standard deviation of the score over views and strands (population form).
         views: number of views times strands that the score is a mean of.
         log_p_ref, log_p_alt: mean log-probabilities; of the base for an SNV, of the whole block otherwise.
-        cosine_distance, l2_distance: mean distance of the hidden states of tokens outside the allele's block.
-        method: "snv_marginal" or "block_likelihood".
+        cosine_distance, l2_distance: mean distance of the hidden states of tokens outside the allele's block; nan where
+            it was not measured (lattice) or no token lies outside.
+        method: "snv_marginal", "snv_lattice" or "block_likelihood".
     """
 
     allele: Allele
@@ -46,10 +52,14 @@ class AlleleScore:
 
 @dataclass(frozen=True)
 class _Chunk:
-    """Alleles with their contexts cut and tokenised: ``pairs`` one an allele, ``site_inputs`` for the distinct SNV sites."""
+    """Alleles with their contexts cut and tokenised.
+
+    ``pairs`` by the place of an allele in ``alleles``, of SNVs only without a lattice; ``site_inputs`` for the distinct
+    SNV sites.
+    """
 
     alleles: Sequence[Allele]
-    pairs: list[tuple[Pair, Pair]]
+    pairs: dict[int, tuple[Pair, Pair]]
     sites: list[Site]
     site_inputs: SiteInputs
 
@@ -66,9 +76,8 @@ class AlleleScorer:
         self, alleles: Sequence[Allele], on_progress: Callable[[int, int], None] | None = None
     ) -> Iterator[AlleleScore]:
         """One score an allele, in the order given; ``on_progress(done, total)`` after every chunk."""
-        chunks = (alleles[first : first + CHUNK] for first in range(0, len(alleles), CHUNK))
         done = 0
-        for chunk in prefetched(self._prepare(chunk) for chunk in chunks):
+        for chunk in prefetched(self._prepare(chunk) for chunk in self._chunks(alleles)):
             yield from self._score_chunk(chunk)
             done += len(chunk.alleles)
             if on_progress:
@@ -76,24 +85,45 @@ class AlleleScorer:
 
     def base_log_probs(self, sites: Sequence[Site]) -> NDArray[np.float64]:
         """Mean log-probabilities of A, C, G, T at each site, (sites, 4), renormalised; natural log."""
-        rows = site_log_probs(self._engine, self._tokenizer, self._reference, sites, self._parameters)
+        rows = run_sites(self._engine, self._site_inputs(sites))
         means = np.stack([row.mean(axis=0) for row in rows])
         normalised: NDArray[np.float64] = means - np.log(np.exp(means).sum(axis=1, keepdims=True))
         return normalised
 
+    def _chunks(self, alleles: Sequence[Allele]) -> Iterator[Sequence[Allele]]:
+        """Pieces of CHUNK alleles; with a lattice cut between tiles only, so that a pass serves all its sites at once."""
+        first = 0
+        for last in range(1, len(alleles)):
+            cuts_tile = self._parameters.lattice and _in_one_tile(alleles[last - 1], alleles[last])
+            if last - first >= CHUNK and not cuts_tile:
+                yield alleles[first:last]
+                first = last
+        if alleles:
+            yield alleles[first:]
+
     def _prepare(self, alleles: Sequence[Allele]) -> _Chunk:
         """Everything before the model: windows cut and tokenised."""
-        pairs = [allele_pairs(self._tokenizer, self._reference, allele, self._parameters) for allele in alleles]
+        pairs = {}
+        for place, allele in enumerate(alleles):
+            if self._parameters.lattice and allele.kind == "snv":
+                check_ref(allele, self._reference)
+            else:
+                pairs[place] = allele_pairs(self._tokenizer, self._reference, allele, self._parameters)
         snvs = [allele for allele in alleles if allele.kind == "snv"]
         sites = list(dict.fromkeys(Site(allele.contig, allele.start) for allele in snvs))
-        return _Chunk(alleles, pairs, sites, site_inputs(self._tokenizer, self._reference, sites, self._parameters))
+        return _Chunk(alleles, pairs, sites, self._site_inputs(sites))
+
+    def _site_inputs(self, sites: Sequence[Site]) -> SiteInputs:
+        prepare = lattice_inputs if self._parameters.lattice else site_inputs
+        return prepare(self._tokenizer, self._reference, sites, self._parameters)
 
     def _score_chunk(self, chunk: _Chunk) -> list[AlleleScore]:
-        distances = embedding_distances(self._engine, chunk.pairs)
+        found = embedding_distances(self._engine, list(chunk.pairs.values()))
+        distances = dict(zip(chunk.pairs, found, strict=True))
         log_likelihoods = self._log_likelihoods(chunk)
         return [
-            _allele_score(allele, rows, distance)
-            for allele, rows, distance in zip(chunk.alleles, log_likelihoods, distances, strict=True)
+            _allele_score(allele, rows, distances.get(place))
+            for place, (allele, rows) in enumerate(zip(chunk.alleles, log_likelihoods, strict=True))
         ]
 
     def _log_likelihoods(self, chunk: _Chunk) -> list[NDArray[np.float64]]:
@@ -113,7 +143,13 @@ class AlleleScorer:
         return result
 
 
-def _allele_score(allele: Allele, rows: NDArray[np.float64], distance: tuple[float, float]) -> AlleleScore:
+def _in_one_tile(one: Allele, other: Allele) -> bool:
+    return (one.contig, one.start // TILE) == (other.contig, other.start // TILE)
+
+
+def _allele_score(allele: Allele, rows: NDArray[np.float64], distance: tuple[float, float] | None) -> AlleleScore:
+    cosine, l2 = distance or (math.nan, math.nan)
+    by_base = "snv_marginal" if distance else "snv_lattice"
     differences = rows[:, 1] - rows[:, 0]
     log_p_ref, log_p_alt = rows.mean(axis=0)
     return AlleleScore(
@@ -123,7 +159,7 @@ def _allele_score(allele: Allele, rows: NDArray[np.float64], distance: tuple[flo
         views=len(rows),
         log_p_ref=float(log_p_ref),
         log_p_alt=float(log_p_alt),
-        cosine_distance=distance[0],
-        l2_distance=distance[1],
-        method="snv_marginal" if allele.kind == "snv" else "block_likelihood",
+        cosine_distance=cosine,
+        l2_distance=l2,
+        method=by_base if allele.kind == "snv" else "block_likelihood",
     )

@@ -58,22 +58,28 @@ def align_pair(ref: Ids, alt: Ids) -> Pair:
     return Pair(ref, alt, left, right)
 
 
+def check_ref(allele: Allele, reference: ReferenceGenome) -> None:
+    """Raise InputError where REF is not what the reference holds there: the allele was read against another one."""
+    start, ref, _ = allele.trimmed()
+    if reference.fetch(allele.contig, start, start + len(ref)) != ref:
+        raise InputError(
+            f"allele {allele.key}: REF is not what {reference.path.name} holds there; the alleles were read against "
+            "another reference, run read-variants again with this one"
+        )
+
+
 def allele_pairs(
     tokenizer: DnaTokenizer, reference: ReferenceGenome, allele: Allele, parameters: ScoringParameters
 ) -> tuple[Pair, Pair]:
     """The pair of windows on the forward and on the reverse strand.
 
     Raises:
-        InputError: REF is not what the reference holds there: the allele was read against another reference.
+        InputError: see ``check_ref``.
     """
+    check_ref(allele, reference)
     start, ref, alt = allele.trimmed()
     left, right = window_bounds(start, start + len(ref), parameters.window, reference.length(allele.contig))
     sequence = reference.fetch(allele.contig, left, right)
-    if sequence[start - left : start - left + len(ref)] != ref:
-        raise InputError(
-            f"allele {allele.key}: REF is not what {reference.path.name} holds there; the alleles were read against "
-            "another reference, run read-variants again with this one"
-        )
     changed = sequence[: start - left] + alt + sequence[start - left + len(ref) :]
     forward = align_pair(tokenizer.encode(sequence), tokenizer.encode(changed))
     reverse = align_pair(tokenizer.encode(reverse_complement(sequence)), tokenizer.encode(reverse_complement(changed)))

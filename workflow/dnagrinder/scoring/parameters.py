@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 # (1, 0) is best by far and the others lie close together (docs/method.md).
 VIEWS = ((1, 0), (5, 2), (4, 1), (4, 2), (5, 1), (6, 3))
 PRECISIONS = ("float32", "bfloat16")
+# Spacings of lattice scoring that were measured (docs/lattice.md); 0 masks one site a pass.
+LATTICES = (0, 32, 64, 128, 256)
+DEFAULT_LATTICE = 32  # of prescore: the cheapest, and the spacing that `mini` was trained with
+TILE = 2048  # bases of a contig that a lattice pass scores together, in a fixed grid from base 0
 METHOD_REVISION = 2  # raised by every change of the code that changes a score; part of the parameters' digest
 TOKEN_BUDGET = 8192  # tokens of a pack; 8 row blocks, ~150 MB of activations in `base`
 
@@ -30,12 +34,14 @@ class ScoringParameters:
         views: number of forced-boundary views of an SNV, and of block widths of other alleles, on each strand.
         precision: number format of the model's arithmetic.
         epsilon: share of attention that may be left out (certified); 0 for none.
+        lattice: SNVs only: distance in bases of the sites masked in one pass (``scoring.lattice``); 0 for one site a pass.
     """
 
     window: int = 512
     views: int = 1
     precision: str = "float32"
     epsilon: float = 1e-6
+    lattice: int = 0
 
     def __post_init__(self) -> None:
         problems = []
@@ -47,13 +53,22 @@ class ScoringParameters:
             problems.append(f"precision is one of {', '.join(PRECISIONS)}, found {self.precision!r}")
         if not 0 <= self.epsilon < 1:
             problems.append(f"epsilon must lie in [0, 1), found {self.epsilon}")
+        if self.lattice not in LATTICES:
+            problems.append(f"lattice is one of {', '.join(map(str, LATTICES))}, found {self.lattice}")
         if problems:
             raise ConfigError("scoring parameters", problems)
 
     @property
+    def stated(self) -> dict[str, Any]:
+        """Name and value of every parameter in force: ``lattice`` comes with its tile, and only where it is used."""
+        values = asdict(self)
+        lattice = values.pop("lattice")
+        return {**values, "lattice": lattice, "tile": TILE} if lattice else values
+
+    @property
     def digest(self) -> str:
         """sha256 over the parameters, the views spelled out, and the revision of the method, in canonical JSON."""
-        stated = {**asdict(self), "views": VIEWS[: self.views], "method_revision": METHOD_REVISION}
+        stated = {**self.stated, "views": VIEWS[: self.views], "method_revision": METHOD_REVISION}
         return hashlib.sha256(json.dumps(stated, sort_keys=True).encode()).hexdigest()
 
 
@@ -64,7 +79,7 @@ def provenance(checkpoint: Checkpoint, reference_sha256: str, parameters: Scorin
         "checkpoint": {"name": checkpoint.name, "sha256": checkpoint.digest},
         "tokenizer_sha256": checkpoint.tokenizer.digest,
         "reference_sha256": reference_sha256,
-        "parameters": asdict(parameters),
+        "parameters": parameters.stated,
         "parameters_sha256": parameters.digest,
     }
 

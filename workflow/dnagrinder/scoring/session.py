@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import torch
@@ -20,6 +19,7 @@ from dnagrinder.genome.variants import Allele
 from dnagrinder.model.checkpoint import Checkpoint, open_checkpoint
 from dnagrinder.model.tokenizer import BASES
 from dnagrinder.scoring.alleles import AlleleScorer
+from dnagrinder.scoring.bedgraph import bedgraph_runs
 from dnagrinder.scoring.embedding import RegionEmbedder, embedding_columns, fits_window
 from dnagrinder.scoring.packing import Engine
 from dnagrinder.scoring.parameters import TOKEN_BUDGET, ScoringParameters, provenance
@@ -28,7 +28,7 @@ from dnagrinder.scoring.snv import Site
 from dnagrinder.scoring.tables import scores_table, table_alleles
 
 DEVICES = ("auto", "cpu", "cuda")
-CONTEXT_FLANK = 20  # bases shown to either side of a top variant
+CONTEXT_FLANK = 50  # bases shown to either side of a top variant
 
 EMBEDDING_SCHEMA = pa.schema(
     [
@@ -174,18 +174,6 @@ def region_tables(regions: pd.DataFrame, scores: Sequence[RegionScore]) -> tuple
     for contig, start, end, row in order[["contig", "start", "end", "row"]].itertuples(index=False):
         first = max(start, reached.get(contig, 0))
         if first < end:
-            lines += _bedgraph_runs(contig, first, scores[row].per_base[first - start :])
+            lines += bedgraph_runs(contig, first, scores[row].per_base[first - start :])
         reached[contig] = max(end, reached.get(contig, 0))
     return table, lines
-
-
-def _bedgraph_runs(contig: str, start: int, values: np.ndarray) -> list[str]:
-    texts = [f"{value:.4f}" if np.isfinite(value) else "" for value in values.tolist()]
-    lines = []
-    first = 0
-    for position in range(1, len(texts) + 1):
-        if position == len(texts) or texts[position] != texts[first]:
-            if texts[first]:
-                lines.append(f"{contig}\t{start + first}\t{start + position}\t{texts[first]}")
-            first = position
-    return lines

@@ -40,14 +40,15 @@ class SiteInputs:
     """What the model has to run for some sites.
 
     Attributes:
-        inputs: one a site, view and strand.
-        owners: for each input the index of its site, its view, and whether it is on the reverse strand.
+        inputs: one a site, view and strand; in a lattice pass one serves several sites.
+        owners: for each input the indices of its sites, one a masked position that is asked for, its view, and whether it
+            is on the reverse strand.
         bases: for each view the base ("ACGT" index) of each of its targets.
         sites: number of sites.
     """
 
     inputs: list[ModelInput]
-    owners: list[tuple[int, View, bool]]
+    owners: list[tuple[tuple[int, ...], View, bool]]
     bases: dict[View, NDArray[np.int64]]
     sites: int
 
@@ -69,27 +70,28 @@ def site_inputs(
     """Cut and tokenise the contexts of sites, both strands."""
     groups = {view: tokenizer.bases_at(*view) for view in supported_views(tokenizer, parameters.views)}
     inputs: list[ModelInput] = []
-    owners: list[tuple[int, View, bool]] = []
+    owners: list[tuple[tuple[int, ...], View, bool]] = []
     for index, site in enumerate(sites):
         for model_input, view, reverse in _site_inputs(tokenizer, reference, site, parameters.window, groups):
             inputs.append(model_input)
-            owners.append((index, view, reverse))
+            owners.append(((index,), view, reverse))
     return SiteInputs(inputs, owners, {view: bases for view, (_, bases) in groups.items()}, len(sites))
 
 
 def run_sites(engine: Engine, prepared: SiteInputs) -> list[NDArray[np.float64]]:
-    """As ``site_log_probs``, for contexts that are cut and tokenised."""
-    rows: list[NDArray[np.float64]] = [np.empty(0)] * len(prepared.inputs)
+    """As ``site_log_probs``, for contexts that are cut and tokenised; one row of nan for a site without any."""
+    tables: list[NDArray[np.float64]] = [np.empty(0)] * len(prepared.inputs)  # (masked positions, 4) each
 
     def consume(position: int, log_probs: torch.Tensor) -> None:
         _, view, reverse = prepared.owners[position]
-        rows[position] = _base_marginal(log_probs[0].double().numpy(), prepared.bases[view], reverse)
+        tables[position] = _base_marginals(log_probs.double().numpy(), prepared.bases[view], reverse)
 
     engine.log_probs(prepared.inputs, consume)
     collected: list[list[NDArray[np.float64]]] = [[] for _ in range(prepared.sites)]
-    for (index, _, _), row in zip(prepared.owners, rows, strict=True):
-        collected[index].append(row)
-    return [np.stack(site_rows) for site_rows in collected]
+    for (indices, _, _), table in zip(prepared.owners, tables, strict=True):
+        for index, row in zip(indices, table, strict=True):
+            collected[index].append(row)
+    return [np.stack(site_rows) if site_rows else np.full((1, 4), np.nan) for site_rows in collected]
 
 
 def supported_views(tokenizer: DnaTokenizer, count: int) -> list[View]:
@@ -120,13 +122,13 @@ def _site_inputs(
     return result
 
 
-def _base_marginal(log_probs: NDArray[np.float64], bases: NDArray[np.int64], reverse: bool) -> NDArray[np.float64]:
-    """Log-sum-exp of the tokens of each base, normalised over the four; complemented for the reverse strand, (4,)."""
-    top = log_probs.max()
-    mass = np.zeros(4)
-    np.add.at(mass, bases, np.exp(log_probs - top))
+def _base_marginals(log_probs: NDArray[np.float64], bases: NDArray[np.int64], reverse: bool) -> NDArray[np.float64]:
+    """Log-sum-exp of the tokens of each base, normalised over the four; complemented for the reverse strand, (n, 4)."""
+    top = log_probs.max(axis=1, keepdims=True)
+    mass = np.zeros((len(log_probs), 4))
+    np.add.at(mass.T, bases, np.exp(log_probs - top).T)
     if reverse:
-        mass = mass[::-1]  # A C G T in reverse order are their own complements
+        mass = mass[:, ::-1]  # A C G T in reverse order are their own complements
     with np.errstate(divide="ignore"):
-        logs: NDArray[np.float64] = np.log(mass) - np.log(mass.sum())
+        logs: NDArray[np.float64] = np.log(mass) - np.log(mass.sum(axis=1, keepdims=True))
     return logs

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from dnagrinder.errors import StoreError
 from dnagrinder.scoring.parameters import context_digest
-from dnagrinder.scoring.store_parts import Origin, Part, decided, parts_written, read_settled
+from dnagrinder.scoring.store_parts import Origin, Part, Span, decided, parts_written, read_settled
 from dnagrinder.scoring.tables import ALLELE_COLUMNS, SCORE_SCHEMA, allele_keys
 
 _CONTIG_SHIFT = 40  # bits of a start
@@ -43,6 +43,7 @@ class ScoreStore:
 
     def __init__(self, root: Path, provenance: dict[str, Any]) -> None:
         self._provenance = provenance
+        self._spans: dict[Path, list[Span | None]] = {}  # of parts looked at; parts never change
         self.folder = root / context_digest(provenance)
 
     def prepare(self) -> None:
@@ -66,12 +67,22 @@ class ScoreStore:
             StoreError: a part is damaged or does not belong here.
         """
         wanted = alleles.select(list(ALLELE_COLUMNS))
-        held = read_settled(self.folder, lambda paths: _rows_at(Loci.of(wanted), paths))
+        held = read_settled(self.folder, lambda paths: self._rows_at(Loci.of(wanted), paths))
         rows = pc.index_in(allele_keys(wanted), value_set=allele_keys(held))
         found = held.take(rows.drop_null())
         status = pa.array(["from_store"] * len(found), pa.string())
         found = found.set_column(SCORE_SCHEMA.get_field_index("status"), "status", status)
         return found.cast(SCORE_SCHEMA).combine_chunks(), wanted.filter(rows.is_null()).combine_chunks()
+
+    def _rows_at(self, loci: Loci, paths: list[Path]) -> pa.Table:
+        """Rows of the parts at the loci; a part that is known to hold none is not opened again."""
+        found = [SCORE_SCHEMA.empty_table()]
+        for path in paths:
+            if any(map(loci.may_meet, self._spans.get(path, [None]))):
+                with Part(path) as part:
+                    self._spans[path] = part.spans()
+                    found.append(loci.rows_of(part))
+        return decided(pa.concat_tables(found))
 
 
 class RowGroups(Protocol):
@@ -110,13 +121,14 @@ class Loci:
         """The part's rows at these places, whatever their ref and alt; reads the row groups that can hold any."""
         found = []
         for group in range(part.groups):
-            if self._may_meet(part.span(group)):
+            if self.may_meet(part.span(group)):
                 hit = self._hits(part.read([group], ["contig", "start"]))
                 if hit.any():
                     found.append(part.read([group], columns).filter(pa.array(hit)))
         return pa.concat_tables([pa.schema([SCORE_SCHEMA.field(name) for name in columns]).empty_table(), *found])
 
-    def _may_meet(self, span: tuple[str, int, int] | None) -> bool:
+    def may_meet(self, span: Span | None) -> bool:
+        """Whether a wanted place may lie in the span; always for None."""
         if span is None:
             return True
         number = self.contigs.index(span[0]).as_py()
@@ -138,11 +150,3 @@ def _places(rows: pa.Table, contigs: pa.Array) -> NDArray[np.int64]:
     numbers = pc.fill_null(pc.index_in(rows["contig"], value_set=contigs), -1).to_numpy().astype(np.int64)
     places: NDArray[np.int64] = (numbers << _CONTIG_SHIFT) + rows["start"].to_numpy()
     return places
-
-
-def _rows_at(loci: Loci, paths: list[Path]) -> pa.Table:
-    found = [SCORE_SCHEMA.empty_table()]
-    for path in paths:
-        with Part(path) as part:
-            found.append(loci.rows_of(part))
-    return decided(pa.concat_tables(found))

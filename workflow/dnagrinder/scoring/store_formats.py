@@ -37,7 +37,7 @@ INFO = (
     ("DG_VIEWS", "Integer", "views", "Number of views times strands that DG_SCORE is a mean of"),
     ("DG_COS", "Float", "cosine_distance", "Cosine distance between the embeddings around REF and around ALT"),
     ("DG_L2", "Float", "l2_distance", "Euclidean distance between the embeddings around REF and around ALT"),
-    ("DG_METHOD", "String", "method", "snv_marginal or block_likelihood"),
+    ("DG_METHOD", "String", "method", "snv_marginal, snv_lattice or block_likelihood"),
     ("DG_STATUS", "String", "status", "scored by who wrote this file, or imported by them"),
 )
 EXACT = ("score", "spread", "log_p_ref", "log_p_alt", "cosine_distance", "l2_distance")

@@ -45,6 +45,7 @@ _ATTEMPTS = 20  # readings that merges may spoil
 _SHA256 = re.compile("[0-9a-f]{64}").fullmatch
 
 T = TypeVar("T")
+Span = tuple[str, int, int]  # contig, smallest start, largest start
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,15 @@ class Part:
         with self._named_errors():
             return self._file.read_row_groups(list(groups), columns=list(columns)).select(list(columns)).cast(schema)
 
-    def span(self, group: int) -> tuple[str, int, int] | None:
+    def spans(self) -> list[Span | None]:
+        """Of all row groups; one span where they follow each other on one contig."""
+        each = [self.span(group) for group in range(self.groups)]
+        known = [span for span in each if span]
+        if len({contig for contig, _, _ in known}) == 1 and len(known) == len(each):
+            return [(known[0][0], min(first for _, first, _ in known), max(last for _, _, last in known))]
+        return each
+
+    def span(self, group: int) -> Span | None:
         """(contig, smallest start, largest start) of a row group; None where it holds several contigs."""
         about = self._file.metadata.row_group(group)
         contig, start = about.column(0).statistics, about.column(1).statistics

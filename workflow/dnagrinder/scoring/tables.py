@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,7 +90,7 @@ def read_provenance(path: Path) -> dict[str, Any]:
 
 
 def scores_table(scores: Iterable[AlleleScore], status: str = "scored") -> pa.Table:
-    """Scores as a table of SCORE_SCHEMA."""
+    """Scores as a table of SCORE_SCHEMA; a distance that is not known is null."""
     rows = [
         {
             **{column: getattr(item.allele, column) for column in ALLELE_COLUMNS},
@@ -98,8 +99,8 @@ def scores_table(scores: Iterable[AlleleScore], status: str = "scored") -> pa.Ta
             "views": item.views,
             "log_p_ref": item.log_p_ref,
             "log_p_alt": item.log_p_alt,
-            "cosine_distance": item.cosine_distance,
-            "l2_distance": item.l2_distance,
+            "cosine_distance": None if math.isnan(item.cosine_distance) else item.cosine_distance,
+            "l2_distance": None if math.isnan(item.l2_distance) else item.l2_distance,
             "method": item.method,
             "status": status,
         }
