@@ -25,8 +25,10 @@ eps): together these hold at most eps / 2. A sink costs the columns of the sink,
 
 *Known scores.* The static form (``key_reach``) takes M_i = s_ii, the row's own key, known before any product. Kernels
 that walk outward from the own block may use the running maximum instead, and the radius of the blocks still ahead
-instead of R, both of which only tighten the bound; the C++ kernel does, and takes off what float32 may have erred in the
-two scores compared (``doubt`` in cpu/csrc/attention.cpp).
+instead of R, both of which only tighten the bound. All that the proof asks of exp(M_i) is that the row's total mass is no
+less, so the logarithm of the mass summed so far serves as well and is larger than the maximum: the C++ kernel takes that,
+rounded down, less what float32 may have erred (``doubt`` in cpu/csrc/attention.cpp). The same bound tells it where no
+score can lie so far above the row's reference that its weight would overflow; there it looks for no maximum.
 
 *Rounding.* ``key_reach`` returns w = ceil((u_i - M_i + T) / m), one key more than needed, and works in float64 on the
 difference u_i - M_i = scale * (q_i . (c - k_i) + |q_i| R), in which a large common part of the keys cancels before it is

@@ -24,6 +24,7 @@ const int MOST_OUTLIERS = 16;           // key blocks of largest radius that sta
 const int DENSE_BLOCKS = 3;             // up to so many key blocks nothing is worth skipping
 const long SHARED_LENGTH = 4096;        // longer sequences are packed once a head and shared by all threads
 const float LOG2E = 1.44269504f, NEVER = -1e30f;
+const float TAME = 40;                  // a weight of 2^40 is as exact as one of 1, and 2^80 times it a float
 
 struct Call {                           // what Python hands over
     const void *q, *k, *v;              // (tokens, heads, d); strides in elements
@@ -42,8 +43,8 @@ template <class P> struct Head {
     typedef typename P::Stored Stored;
     long n, d, blocks;
     float scale, slope;                 // both in units of log 2, like every score below
-    std::vector<Stored, Aligned<Stored>> keys, values;
-    std::vector<float> centre, radius;  // (d,) and (blocks,): largest |k - centre| of a block
+    std::vector<Stored, Aligned<Stored>> keys, values, centre;  // centre: (d,)
+    std::vector<float> radius;          // (blocks,) largest |k - centre| of a block
     std::vector<float> before, after;   // largest radius of a block at or before / at or after, outliers left out
     std::vector<int> outliers;
     std::vector<char> is_outlier;
@@ -69,34 +70,44 @@ template <class P, class T> void pack_head(const Call &call, long first, long n,
         P::pack_keys(k + b * BLOCK * call.k_token, call.k_token, rows, d, &head.keys[b * BLOCK * d]);
         P::pack_values(v + b * BLOCK * call.v_token, call.v_token, rows, d, &head.values[b * BLOCK * d]);
         if (head.dense) continue;
-        for (long c = 0; c < d; c += W) store(part + c, zero());
-        for (int j = 0; j < rows; j++) {
-            const T *key = k + (b * BLOCK + j) * call.k_token;
-            for (long c = 0; c < d; c += W) store(&part[c], add(load(&part[c]), load(key + c)));
+        for (long c = 0; c < d; c += W) {
+            Vec sums = zero();
+            for (int j = 0; j < rows; j++) sums = add(sums, load(k + (b * BLOCK + j) * call.k_token + c));
+            store(part + c, sums);
         }
         for (long c = 0; c < d; c++) mean[c] += part[c];
     }
     if (head.dense) return;
     head.centre.resize(d), head.radius.resize(blocks);
-    float centre_square = 0;
-    for (long c = 0; c < d; c++) head.centre[c] = (float)(mean[c] / n), centre_square += head.centre[c] * head.centre[c];
+    Vec centre_square = zero();
+    for (long c = 0; c < d; c++) part[c] = (float)(mean[c] / n);
+    for (long c = 0; c < d; c += W) {
+        store(&head.centre[c], load(part + c));
+        centre_square = fma(load(&head.centre[c]), load(&head.centre[c]), centre_square);
+    }
     head.largest_radius = 0;
     for (long b = 0; b < blocks; b++) {
-        float largest = 0;
-        for (long j = b * BLOCK; j < std::min(n, (b + 1) * BLOCK); j++) {
-            const T *key = k + j * call.k_token;
+        const int rows = (int)std::min((long)BLOCK, n - b * BLOCK);
+        alignas(64) float squares[BLOCK * W];
+        for (int j = 0; j < BLOCK; j++) {
+            const T *key = k + (b * BLOCK + j) * call.k_token;
             Vec square = zero();
-            for (long c = 0; c < d; c += W) {
-                Vec apart = sub(load(key + c), load(&head.centre[c]));
+            for (long c = 0; c < (j < rows ? d : 0); c += W) {
+                const Vec apart = sub(load(key + c), load(&head.centre[c]));
                 square = fma(apart, apart, square);
             }
-            const float norm = std::sqrt(sum(square)) * 1.00001f;   // rounding of the sum is far below 1e-5
-            largest = norm > largest || norm != norm ? norm : largest;
+            store(squares + j * W, square);
         }
-        head.radius[b] = largest;
+        float largest = 0;
+        for (int j = 0; j < BLOCK; j += W) {
+            alignas(64) float sums[W];
+            store(sums, sums_of_rows(squares + j * W));
+            for (int r = 0; r < W; r++) largest = sums[r] > largest || sums[r] != sums[r] ? sums[r] : largest;
+        }
+        head.radius[b] = largest = std::sqrt(largest) * 1.00001f;   // rounding of the sum is far below 1e-5
         head.largest_radius = largest > head.largest_radius || largest != largest ? largest : head.largest_radius;
     }
-    head.largest_key = std::sqrt(centre_square) * 1.00001f + head.largest_radius;
+    head.largest_key = std::sqrt(sum(centre_square)) * 1.00001f + head.largest_radius;
 
     const int count = (int)std::min((long)MOST_OUTLIERS, blocks / 8);
     std::vector<int> order(blocks);
@@ -119,7 +130,8 @@ template <class P, class T> void pack_head(const Call &call, long first, long n,
     head.outlier_margin = count ? (float)(std::log(BLOCK * count / share) * LOG2E * 1.000001) : 0;
 }
 
-// Queries of one strip while it walks: running maximum, sum and mixed values of each, and its part of the certificate.
+// Queries of one strip while it walks: peak (what its weights are relative to), sum and mixed values of each, and its part
+// of the certificate.
 template <class P> struct Strip {
     alignas(64) typename P::Stored queries[LANES * MOST_WIDTH];
     alignas(64) float mixed[MOST_WIDTH * LANES];   // (d, LANES)
@@ -128,108 +140,143 @@ template <class P> struct Strip {
     long first;
     int rows;
     long left, right;                              // outermost blocks computed so far
-    bool open_left, open_right;
+    bool fresh, open_left, open_right;             // no block yet; sides that go on
 };
 
 template <class P, class T> void start_strip(const Call &call, const Head<P> &head, long sequence_first, long h, long first,
                                              Strip<P> &strip) {
-    const long d = head.d;
     strip.first = first, strip.rows = (int)std::min((long)LANES, head.n - first);
     const T *q = (const T *)call.q + (sequence_first + first) * call.q_token + h * call.q_head;
-    P::pack_queries(q, call.q_token, strip.rows, d, strip.queries);
-    for (long x = 0; x < d * LANES; x += W) store(&strip.mixed[x], zero());
+    P::pack_queries(q, call.q_token, strip.rows, head.d, strip.queries);
+    for (long x = 0; x < head.d * LANES; x += W) store(&strip.mixed[x], zero());
     for (int x = 0; x < LANES; x += W) store(&strip.peak[x], all(NEVER)), store(&strip.total[x], zero());
-    if (head.dense) return;
-    const T *k = (const T *)call.k + (sequence_first + first) * call.k_token + h * call.k_head;
-    for (int r = 0; r < LANES; r++) {
-        if (r >= strip.rows) {                     // an empty lane never holds a side open
-            strip.excess[r] = NEVER, strip.reach[r] = strip.own[r] = strip.doubt[r] = 0;
-            continue;
-        }
-        Vec square = zero(), away = zero(), self = zero();
-        for (long c = 0; c < d; c += W) {
-            Vec query = load(q + r * call.q_token + c), key = load(k + r * call.k_token + c);
-            square = fma(query, query, square);
-            away = fma(query, sub(load(&head.centre[c]), key), away);
-            self = fma(query, key, self);
-        }
-        const float norm = std::sqrt(sum(square)) * 1.00001f * head.scale;
-        strip.reach[r] = norm;                                                       // times R, added to excess:
-        strip.excess[r] = sum(away) * head.scale + 1e-5f * norm * head.largest_radius;  // scale (q.(c - k) + |q| R), rounded up
-        strip.own[r] = sum(self) * head.scale;
-        strip.doubt[r] = d * 5e-7f * norm * head.largest_key;                        // what float32 may err in two scores
-    }
+    strip.left = strip.right = first / BLOCK;      // BLOCK is a multiple of LANES
+    strip.fresh = true;
+    strip.open_left = strip.left > 0, strip.open_right = strip.right < head.blocks - 1;
 }
 
-// May every key at a distance of at least that of block b be left out, by the bound with this radius and margin?
-template <class P> bool negligible(const Head<P> &head, const Strip<P> &strip, long b, float radius, float margin) {
+// What the bound with this radius says of the keys at a distance of at least that of block b.
+struct Outlook {
+    bool negligible;  // all of them may be left out, by this margin
+    bool tame;        // none has a score so far above the peak that its weight would overflow
+};
+template <class P> Outlook look(const Head<P> &head, const Strip<P> &strip, long b, float radius, float margin) {
     const float low = (float)(b * BLOCK - strip.first), high = low + BLOCK - 1;      // of the block, seen from the strip
+    Outlook found = {true, !P::EXACT};
     for (int x = 0; x < LANES; x += W) {
-        Vec lane = add(counting(), all((float)x));
-        Vec distance = max(max(sub(all(low), lane), sub(lane, all(high))), zero());
-        Vec gain = max(sub(sub(load(&strip.peak[x]), load(&strip.own[x])), load(&strip.doubt[x])), zero());
-        Vec best = fma(load(&strip.reach[x]), all(radius), load(&strip.excess[x]));
+        const Vec lane = add(counting(), all((float)x));
+        const Vec distance = max(max(sub(all(low), lane), sub(lane, all(high))), zero());
+        Vec best = fma(load(&strip.reach[x]), all(radius), load(&strip.excess[x]));  // above the own score
         best = fma(all(-head.slope), distance, best);
-        if (!all_less(best, sub(gain, all(margin)))) return false;
+        const Vec peak = sub(load(&strip.peak[x]), load(&strip.own[x]));
+        const Vec mass = sub(add(peak, exponent(mul(load(&strip.total[x]), all(0.999f)))), load(&strip.doubt[x]));
+        found.negligible = found.negligible && all_less(best, sub(max(mass, zero()), all(margin)));
+        found.tame = found.tame && all_less(best, add(peak, all(TAME)));
     }
-    return true;
+    return found;
+}
+
+// The strip's part of the certificate, from the scores of its own block. True where the own score can serve as the peak.
+template <class P> bool certify(const Head<P> &head, Strip<P> &strip, const float *scores) {
+    if (head.dense) return false;
+    const long own = strip.first - strip.left * BLOCK;  // row of lane 0's own key
+    for (int r = 0; r < LANES; r++) strip.own[r] = scores[(own + r) * LANES + r] * head.scale;
+    P::against(strip.queries, head.centre.data(), head.d, strip.excess);   // q . c
+    P::squares(strip.queries, head.d, strip.reach);                        // |q|^2
+    for (int r = 0; r < LANES; r++) {
+        const float norm = std::sqrt(strip.reach[r]) * 1.00001f * head.scale;
+        strip.reach[r] = norm;                                                              // times R, added to excess:
+        strip.excess[r] = strip.excess[r] * head.scale - strip.own[r] + 1e-5f * norm * head.largest_radius;
+        strip.doubt[r] = head.d * 5e-7f * norm * head.largest_key;  // what float32 may err in four sums of d products
+        if (r >= strip.rows) strip.excess[r] = NEVER;               // an empty lane never holds a side open
+    }
+    if (P::EXACT) return false;
+    for (int x = 0; x < LANES; x += W) store(&strip.peak[x], load(&strip.own[x]));
+    if (look(head, strip, strip.left, head.radius[strip.left], 0).tame) return true;
+    for (int x = 0; x < LANES; x += W) store(&strip.peak[x], all(NEVER));
+    return false;
 }
 
 enum Side { LEFT, RIGHT, OWN };  // where the keys lie, seen from the queries; OWN blocks overlap them
 
-// Score of key row j as the walk sees it: product * scale - slope * |i - j| = fma(product, scale, bias(j)) + edge(lane).
-template <class P, Side SIDE, bool WHOLE> void compute_block(const Head<P> &head, Strip<P> &strip, long b, float *scores,
-                                                             typename P::Weight *weights) {
-    const long d = head.d;
+// Weights of block b from its scores. Score of key row j as the walk sees it: product * scale - slope * |i - j| =
+// fma(product, scale, bias(j)) + edge(lane). A TAME block leaves the peak as it is.
+template <class P, Side SIDE, bool WHOLE, bool TAME_BLOCK>
+void weigh_block(const Head<P> &head, Strip<P> &strip, long b, const float *scores, typename P::Weight *weights) {
     const int keys = WHOLE ? BLOCK : (int)(head.n - b * BLOCK);
     const float offset = (float)(strip.first - b * BLOCK);             // query lane 0 minus key row 0
     const Vec scale = all(head.scale), slope = all(head.slope), down = all(-head.slope);
-    P::score(&head.keys[b * BLOCK * d], strip.queries, d, scores);
 
-    Vec edge[V], top[V], position[V];
+    Vec edge[V], position[V];
     for (int x = 0; x < V; x++) {
         position[x] = add(counting(), all(offset + (float)(x * W)));   // i - (first key of the block)
         edge[x] = zero();                                              // the bias of the lane's nearest key
         if (SIDE == LEFT) edge[x] = mul(sub(position[x], all((float)(BLOCK - 1))), down);
         if (SIDE == RIGHT) edge[x] = mul(position[x], slope);
-        top[x] = all(NEVER);
     }
     auto score = [&](int j, int x) -> Vec {
         const Vec product = load(scores + j * LANES + x * W);
         if (SIDE == OWN) return fma(down, abs(sub(position[x], all((float)j))), mul(product, scale));
         return fma(product, scale, all(head.steps[SIDE == LEFT ? BLOCK - 1 - j : j]));
     };
-    for (int j = 0; j < keys; j++)
-        for (int x = 0; x < V; x++) top[x] = max(top[x], score(j, x));
-
-    Vec shift[V], sums[V], fade[V];
-    bool same = true;
-    for (int x = 0; x < V; x++) {
-        const Vec peak = load(&strip.peak[x * W]), next = max(peak, add(top[x], edge[x]));
-        fade[x] = exp2<true>(sub(peak, next));
-        same = same && all_equal(peak, next);
-        store(&strip.peak[x * W], next);
-        shift[x] = sub(edge[x], next), sums[x] = zero();
+    Vec shift[V], sums[V];
+    if (!TAME_BLOCK) {
+        Vec top[V], fade[V];
+        bool same = true;
+        for (int x = 0; x < V; x++) top[x] = all(NEVER);
+        for (int j = 0; j < keys; j++)
+            for (int x = 0; x < V; x++) top[x] = max(top[x], score(j, x));
+        for (int x = 0; x < V; x++) {
+            const Vec peak = load(&strip.peak[x * W]), next = max(peak, add(top[x], edge[x]));
+            fade[x] = exp2<true>(sub(peak, next));
+            same = same && all_equal(peak, next);
+            store(&strip.peak[x * W], next);
+            store(&strip.total[x * W], mul(load(&strip.total[x * W]), fade[x]));
+        }
+        if (!same)
+            for (long c = 0; c < head.d; c++)
+                for (int x = 0; x < V; x++) {
+                    float *mixed = &strip.mixed[c * LANES + x * W];
+                    store(mixed, mul(load(mixed), fade[x]));
+                }
     }
+    for (int x = 0; x < V; x++) shift[x] = sub(edge[x], load(&strip.peak[x * W])), sums[x] = zero();
     P::weigh(keys, weights, sums, [&](int j, int x) -> Vec { return exp2<P::EXACT>(add(score(j, x), shift[x])); });
-    for (int x = 0; x < V; x++) store(&strip.total[x * W], fma(load(&strip.total[x * W]), fade[x], sums[x]));
-    if (!same)
-        for (long c = 0; c < d; c++)
-            for (int x = 0; x < V; x++) {
-                float *mixed = &strip.mixed[c * LANES + x * W];
-                store(mixed, mul(load(mixed), fade[x]));
-            }
-    P::mix(&head.values[b * BLOCK * d], weights, d, strip.mixed);
+    for (int x = 0; x < V; x++) store(&strip.total[x * W], add(load(&strip.total[x * W]), sums[x]));
 }
 
-template <class P> void visit(const Head<P> &head, Strip<P> &strip, long b, float *scores, typename P::Weight *weights) {
+template <class P, bool TAME_BLOCK>
+void weigh_side(const Head<P> &head, Strip<P> &strip, long b, const float *scores, typename P::Weight *weights) {
     const long low = b * BLOCK, high = low + BLOCK;
     if (high > head.n) {  // the last, incomplete block
-        if (low >= strip.first + LANES) compute_block<P, RIGHT, false>(head, strip, b, scores, weights);
-        else compute_block<P, OWN, false>(head, strip, b, scores, weights);
-    } else if (high <= strip.first) compute_block<P, LEFT, true>(head, strip, b, scores, weights);
-    else if (low >= strip.first + LANES) compute_block<P, RIGHT, true>(head, strip, b, scores, weights);
-    else compute_block<P, OWN, true>(head, strip, b, scores, weights);
+        if (low >= strip.first + LANES) weigh_block<P, RIGHT, false, TAME_BLOCK>(head, strip, b, scores, weights);
+        else weigh_block<P, OWN, false, TAME_BLOCK>(head, strip, b, scores, weights);
+    } else if (high <= strip.first) weigh_block<P, LEFT, true, TAME_BLOCK>(head, strip, b, scores, weights);
+    else if (low >= strip.first + LANES) weigh_block<P, RIGHT, true, TAME_BLOCK>(head, strip, b, scores, weights);
+    else weigh_block<P, OWN, true, TAME_BLOCK>(head, strip, b, scores, weights);
+}
+
+// One key block on a strip's way. `scores` and `weights` are room for the work.
+template <class P> void visit(const Head<P> &head, Strip<P> &strip, long b, bool tame, float *scores,
+                              typename P::Weight *weights) {
+    P::score(&head.keys[b * BLOCK * head.d], strip.queries, head.d, scores);
+    if (strip.fresh) tame = certify(head, strip, scores);
+    strip.fresh = false;
+    if (tame) weigh_side<P, true>(head, strip, b, scores, weights);
+    else weigh_side<P, false>(head, strip, b, scores, weights);
+    P::mix(&head.values[b * BLOCK * head.d], weights, head.d, strip.mixed);
+}
+
+// The next block on one side, from `last` by `way`; false where it and all behind it may be left out.
+template <class P> bool step(const Head<P> &head, Strip<P> &strip, long &last, int way, const std::vector<float> &radius,
+                             float *scores, typename P::Weight *weights) {
+    const long b = last + way;
+    Outlook ahead = {false, false};
+    if (!head.dense) ahead = look(head, strip, b, radius[b], head.tail_margin);
+    if (ahead.negligible) return false;
+    last = b;
+    visit(head, strip, b, ahead.tame && !head.is_outlier[b], scores, weights);
+    return true;
 }
 
 template <class P, class T> void finish_strip(const Call &call, const Head<P> &head, long sequence_first, long h,
@@ -250,23 +297,17 @@ template <class P, class T> int64_t run_task(const Call &call, const Head<P> &he
     Strip<P> *strips = storage.get();
     int count = 0;
     int64_t computed = 0;
-    for (; count < STRIPS && first + count * LANES < head.n; count++) {
-        Strip<P> &strip = strips[count];
-        start_strip<P, T>(call, head, sequence_first, h, first + count * LANES, strip);
-        strip.left = strip.first / BLOCK, strip.right = (strip.first + strip.rows - 1) / BLOCK;
-        for (long b = strip.left; b <= strip.right; b++, computed++) visit(head, strip, b, scores, weights);
-        strip.open_left = strip.left > 0, strip.open_right = strip.right < head.blocks - 1;
+    for (; count < STRIPS && first + count * LANES < head.n; count++, computed++) {
+        start_strip<P, T>(call, head, sequence_first, h, first + count * LANES, strips[count]);
+        visit(head, strips[count], strips[count].left, false, scores, weights);
     }
     for (bool any = true; any;) {
         any = false;
         for (int s = 0; s < count; s++) {
             Strip<P> &strip = strips[s];
-            if (strip.open_left && !head.dense)
-                strip.open_left = !negligible(head, strip, strip.left - 1, head.before[strip.left - 1], head.tail_margin);
-            if (strip.open_left) visit(head, strip, --strip.left, scores, weights), computed++;
-            if (strip.open_right && !head.dense)
-                strip.open_right = !negligible(head, strip, strip.right + 1, head.after[strip.right + 1], head.tail_margin);
-            if (strip.open_right) visit(head, strip, ++strip.right, scores, weights), computed++;
+            if (strip.open_left) strip.open_left = step(head, strip, strip.left, -1, head.before, scores, weights);
+            if (strip.open_right) strip.open_right = step(head, strip, strip.right, 1, head.after, scores, weights);
+            computed += strip.open_left + strip.open_right;
             strip.open_left = strip.open_left && strip.left > 0;
             strip.open_right = strip.open_right && strip.right < head.blocks - 1;
             any = any || strip.open_left || strip.open_right;
@@ -276,8 +317,9 @@ template <class P, class T> int64_t run_task(const Call &call, const Head<P> &he
         Strip<P> &strip = strips[s];
         for (int b : head.outliers) {
             if (b >= strip.left && b <= strip.right) continue;
-            if (negligible(head, strip, b, head.radius[b], head.outlier_margin)) continue;
-            visit(head, strip, b, scores, weights), computed++;
+            const Outlook ahead = look(head, strip, b, head.radius[b], head.outlier_margin);
+            if (ahead.negligible) continue;
+            visit(head, strip, b, ahead.tame, scores, weights), computed++;
         }
         finish_strip<P, T>(call, head, sequence_first, h, strip);
     }

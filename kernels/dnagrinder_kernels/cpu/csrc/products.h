@@ -58,6 +58,16 @@ static inline void transpose_columns(const float *rows, long d, long first, floa
     }
 }
 
+// The sum of each of W rows of W floats.
+static inline Vec sums_of_rows(const float *rows) {
+    Bits block[W];
+    for (int r = 0; r < W; r++) block[r] = load_bits(rows + r * W);
+    transpose(block);
+    Vec sums[4] = {zero(), zero(), zero(), zero()};
+    for (int r = 0; r < W; r++) sums[r % 4] = add(sums[r % 4], floats_of(block[r]));
+    return add(add(sums[0], sums[1]), add(sums[2], sums[3]));
+}
+
 // Lanes [0, W) of (d, LANES) sums times `share`, written as `count` rows of d features.
 template <class T> static inline void write_columns(const float *sums, long d, Vec share, int count, T *out, long stride) {
     for (long c = 0; c < d; c += W) {
@@ -128,6 +138,22 @@ struct PlainProducts {
             multiply_rows<MultiplyFloats, true>(keys + r * d + half, d, 1, queries + half * LANES, half, scores + r * LANES);
         }
     }
+    // q . x of every query, and |q|^2, (LANES,).
+    static void against(const float *queries, const float *x, long d, float *out) {
+        Vec sums[2] = {zero(), zero()};
+        for (long c = 0; c < d; c++)
+            for (int y = 0; y < 2; y++) sums[y] = fma(load(queries + c * LANES + y * W), all(x[c]), sums[y]);
+        store(out, sums[0]), store(out + W, sums[1]);
+    }
+    static void squares(const float *queries, long d, float *out) {
+        Vec sums[2] = {zero(), zero()};
+        for (long c = 0; c < d; c++)
+            for (int y = 0; y < 2; y++) {
+                const Vec q = load(queries + c * LANES + y * W);
+                sums[y] = fma(q, q, sums[y]);
+            }
+        store(out, sums[0]), store(out + W, sums[1]);
+    }
     template <class F> static void weigh(int keys, float *weights, Vec *sums, F weight) {
         for (int j = 0; j < keys; j++)
             for (int x = 0; x < 2; x++) {
@@ -151,6 +177,12 @@ struct MultiplyPairs {
     static inline Vec add(Vec a, Vec b, Vec c) { return _mm512_dpbf16_ps(c, (__m512bh)a, (__m512bh)b); }
 };
 
+// A row of d bf16, d a multiple of 16, or zeros.
+static inline void copy_row(bf16 *out, const bf16 *row, long d) {
+    for (long c = 0; c < d; c += 16)
+        _mm256_storeu_si256((__m256i *)(out + c), row ? _mm256_loadu_si256((const __m256i *)(row + c)) : _mm256_setzero_si256());
+}
+
 struct DotProducts {
     typedef bf16 Stored;
     typedef bf16 Weight;
@@ -160,9 +192,7 @@ struct DotProducts {
     };
 
     static void pack_keys(const bf16 *rows, long stride, int count, long d, bf16 *out) {
-        for (int r = 0; r < BLOCK; r++)
-            if (r < count) memcpy(out + r * d, rows + r * stride, 2 * d);
-            else memset(out + r * d, 0, 2 * d);
+        for (int r = 0; r < BLOCK; r++) copy_row(out + r * d, r < count ? rows + r * stride : nullptr, d);
     }
     // (BLOCK / 2, d, 2): the same feature of two keys side by side
     static void pack_values(const bf16 *rows, long stride, int count, long d, bf16 *out) {
@@ -179,12 +209,15 @@ struct DotProducts {
     static void pack_queries(const bf16 *rows, long stride, int count, long d, bf16 *out) {
         alignas(64) float straight[LANES * MOST_WIDTH / 2 + W];
         for (int r = 0; r < LANES; r++)
-            if (r < count) memcpy(straight + r * d / 2, rows + r * stride, 2 * d);
-            else memset(straight + r * d / 2, 0, 2 * d);
-        alignas(64) float columns[W * LANES];
+            copy_row((bf16 *)straight + r * d, r < count ? rows + r * stride : nullptr, d);
         for (long c = 0; c < d / 2; c += W) {
-            transpose_columns(straight, d / 2, c, columns);  // where d / 2 is no multiple of W the rest is not copied
-            memcpy(out + 2 * c * LANES, columns, sizeof(float) * LANES * (d / 2 - c < W ? d / 2 - c : W));
+            if (d / 2 - c >= W) {
+                transpose_columns(straight, d / 2, c, (float *)out + c * LANES);
+                continue;
+            }
+            alignas(64) float columns[W * LANES];            // where d / 2 is no multiple of W the rest is not copied
+            transpose_columns(straight, d / 2, c, columns);
+            memcpy((float *)out + c * LANES, columns, sizeof(float) * LANES * (d / 2 - c));
         }
     }
     static void score(const bf16 *keys, const bf16 *queries, long d, float *scores) {
@@ -192,6 +225,20 @@ struct DotProducts {
             multiply_rows<MultiplyPairs, false>((const float *)(keys + r * d), d / 2, 1, (const float *)queries, d / 2,
                                                 scores + r * LANES);
     }
+    // q . x of every query, and |q|^2, (LANES,).
+    static void against(const bf16 *queries, const bf16 *x, long d, float *out) {
+        Vec sums[2] = {zero(), zero()};
+        for (long c = 0; c < d; c += 2)
+            for (int y = 0; y < 2; y++) sums[y] = MultiplyPairs::add(pair(queries, c, y), all(((const float *)x)[c / 2]), sums[y]);
+        store(out, sums[0]), store(out + W, sums[1]);
+    }
+    static void squares(const bf16 *queries, long d, float *out) {
+        Vec sums[2] = {zero(), zero()};
+        for (long c = 0; c < d; c += 2)
+            for (int y = 0; y < 2; y++) sums[y] = MultiplyPairs::add(pair(queries, c, y), pair(queries, c, y), sums[y]);
+        store(out, sums[0]), store(out + W, sums[1]);
+    }
+    static Vec pair(const bf16 *queries, long c, int y) { return load((const float *)queries + c / 2 * LANES + y * W); }
     // (BLOCK / 2, LANES, 2): the weights of two keys side by side
     template <class F> static void weigh(int keys, bf16 *weights, Vec *sums, F weight) {
         for (int j = 0; j < BLOCK; j += 2)

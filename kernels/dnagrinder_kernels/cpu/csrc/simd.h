@@ -43,6 +43,7 @@ static inline Vec abs(Vec a) { return _mm512_abs_ps(a); }
 static inline float sum(Vec a) { return _mm512_reduce_add_ps(a); }
 static inline bool all_less(Vec a, Vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ) == 0xFFFF; }  // false on NaN
 static inline bool all_equal(Vec a, Vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ) == 0xFFFF; }
+static inline Vec exponent(Vec a) { return _mm512_getexp_ps(a); }  // floor(log2 a) of a > 0
 static inline Bits bits_of(Vec a) { return _mm512_castps_si512(a); }
 static inline Vec floats_of(Bits a) { return _mm512_castsi512_ps(a); }
 static inline Vec counting() { return _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15); }
@@ -128,6 +129,9 @@ static inline bool all_less(Vec a, Vec b) { return _mm256_movemask_ps(_mm256_cmp
 static inline bool all_equal(Vec a, Vec b) { return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_EQ_OQ)) == 0xFF; }
 static inline Bits bits_of(Vec a) { return _mm256_castps_si256(a); }
 static inline Vec floats_of(Bits a) { return _mm256_castsi256_ps(a); }
+static inline Vec exponent(Vec a) {
+    return _mm256_cvtepi32_ps(_mm256_sub_epi32(_mm256_srli_epi32(bits_of(a), 23), _mm256_set1_epi32(127)));
+}
 static inline Vec counting() { return _mm256_setr_ps(0, 1, 2, 3, 4, 5, 6, 7); }
 
 template <bool EXACT> static inline Vec exp2_polynomial(Vec r);
