@@ -5,6 +5,7 @@ rule annotate_variants:
         alleles="<results>/callsets/{callset}/alleles.parquet",
         ledger="<results>/callsets/{callset}/ledger.parquet",
         scores=SCORES,
+        haplotypes=lambda wildcards: haplotypes_of(wildcards.callset),
     output:
         vcf=report(
             "<results>/callsets/{callset}/scored.vcf.gz",
@@ -23,9 +24,10 @@ rule annotate_variants:
         runtime=120,
     params:
         dnagrinder=DNAGRINDER,
+        haplotypes=haplotypes_option,
     shell:
         "{params.dnagrinder} annotate {input.vcf:q} {input.scores:q} --alleles {input.alleles:q}"
-        " --ledger {input.ledger:q} --out {output.vcf:q} > {log:q} 2>&1"
+        " --ledger {input.ledger:q} {params.haplotypes:q} --out {output.vcf:q} > {log:q} 2>&1"
 
 
 rule annotate_sample:
@@ -38,10 +40,14 @@ rule annotate_sample:
             "summary.json",
         ),
         scores=SCORES,
+        haplotypes=lambda wildcards: haplotypes_of(
+            SETTINGS.sample(wildcards.sample).callset
+        ),
     output:
         "<results>/samples/{sample}/scores.parquet",
         "<results>/samples/{sample}/ledger.parquet",
         "<results>/samples/{sample}/sample.json",
+        SAMPLE_HAPLOTYPES,
         report(
             "<results>/samples/{sample}/scores.tsv",
             caption="../workflow/report/scores.rst",
@@ -66,10 +72,11 @@ rule annotate_sample:
         dnagrinder=DNAGRINDER,
         folder=lambda wildcards, output: os.path.dirname(os.path.dirname(output[0])),
         sample=lambda wildcards: SETTINGS.sample(wildcards.sample).selector,
+        haplotypes=haplotypes_option,
     shell:
         "{params.dnagrinder} sample-tables {input.scores:q} --alleles {input.callset[0]:q}"
         " --ledger {input.callset[1]:q} --genotypes {input.callset[2]:q} --summary {input.callset[3]:q}"
-        " --sample {params.sample:q} --out-dir {params.folder:q} > {log:q} 2>&1"
+        " --sample {params.sample:q} {params.haplotypes:q} --out-dir {params.folder:q} > {log:q} 2>&1"
 
 
 rule report_sample:
@@ -81,6 +88,7 @@ rule report_sample:
             "sample.json",
             "context.parquet",
         ),
+        haplotypes=SAMPLE_HAPLOTYPES,
         vcf=lambda wildcards: f"<results>/callsets/{SETTINGS.sample(wildcards.sample).callset}/scored.vcf.gz",
         genome=GENOME,
         model=MODEL,

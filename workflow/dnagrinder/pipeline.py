@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from dnagrinder import __version__
 from dnagrinder.errors import InvariantError
+from dnagrinder.genome.cis import DEFAULT_DISTANCE
 from dnagrinder.genome.tables import write_variant_tables
 from dnagrinder.reports.tables import write_tsv
 from dnagrinder.reports.vcf import annotate_vcf, check_destination
@@ -26,9 +27,15 @@ def score_vcf(
     *,
     ledger: Path | None = None,
     store: Path | None = None,
+    haplotypes: Path | None = None,
+    distance: int = DEFAULT_DISTANCE,
     on_progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Read, score and annotate one VCF.
+
+    Args:
+        haplotypes: where to write the scores of alleles with at most ``distance`` bases between them on one chromosome
+            copy, of all samples of the file (None: they are not scored).
 
     Returns:
         Counts: records, alleles_in, scored, from_store, rejected, rejected_by_reason, ref_checked, ref_matched,
@@ -62,6 +69,9 @@ def score_vcf(
             cache.add(scores)
         table = folder / "scores.parquet"
         write_parquet(pa.concat_tables([held, scores]), table, session.provenance)
+        if haplotypes:
+            together, traced = session.score_haplotypes(vcf, distance, on_progress=on_progress)
+            write_parquet(together, haplotypes, traced)
         counts = annotate_vcf(
             vcf,
             out,
@@ -70,6 +80,7 @@ def score_vcf(
             scores=[table],
             provenance=session.provenance,
             tool_version=__version__,
+            haplotypes=haplotypes,
         )
         if ledger:
             _write_ledger(rejected, ledger)

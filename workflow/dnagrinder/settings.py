@@ -51,6 +51,7 @@ class ScoringSettings:
     window: int
     views: int
     precision: str
+    haplotype_distance: int
     shards: int
     token_budget: int
     device: str

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from dnagrinder.errors import ConfigError
+from dnagrinder.genome.cis import DEFAULT_DISTANCE
 from dnagrinder.scoring.parameters import PRECISIONS, TOKEN_BUDGET, VIEWS, ScoringParameters
 
 DEFAULTS = ScoringParameters()
@@ -24,10 +25,12 @@ Precision = Annotated[str, typer.Option(help=f"Arithmetic of the model: {' or '.
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 TokenBudget = Annotated[int, typer.Option(help="Tokens run together; memory and speed, never a score.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of the model.")]
+Distance = Annotated[int, typer.Option(min=1, help="Most bases between alleles of one copy that are scored together.")]
 Store = Annotated[Path | None, typer.Option(help="Folder of the score store; created where absent.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
 BUDGET = TOKEN_BUDGET
+DISTANCE = DEFAULT_DISTANCE
 
 
 def check_paths(inputs: Sequence[Path | None], outputs: Sequence[Path | None]) -> None:

@@ -16,6 +16,7 @@ from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.genome.regions import read_bed
 from dnagrinder.model.checkpoint import open_checkpoint
 from dnagrinder.reports.cohort import write_cohort_report
+from dnagrinder.reports.haplotypes import write_sample_haplotypes
 from dnagrinder.reports.joining import common_provenance
 from dnagrinder.reports.multiqc import write_multiqc
 from dnagrinder.reports.sample import write_sample_report
@@ -27,6 +28,7 @@ from dnagrinder.scoring.calibration.origin import ScoreOrigin
 
 AllelesTable = Annotated[Path, typer.Option(help="alleles.parquet of the call set.")]
 LedgerTable = Annotated[Path, typer.Option(help="ledger.parquet of the call set.")]
+HaplotypeTable = Annotated[Path | None, typer.Option(help="Table of the call set's haplotypes, from score-haplotypes.")]
 ScoreTables = Annotated[list[Path], typer.Argument(help="Score tables from score-alleles and unique-alleles.")]
 
 
@@ -52,11 +54,12 @@ def annotate(
     reference: Annotated[
         Path | None, typer.Option("--reference", "-r", help="Reference, for a calibration that corrects for context.")
     ] = None,
+    haplotypes: HaplotypeTable = None,
     as_json: AsJson = False,
 ) -> None:
     """Write the scores into a VCF's INFO column; every other byte of a record stays as it is."""
-    check_paths([vcf, alleles, ledger, calibration, reference, *scores], [out])
-    traced = common_provenance(scores)
+    check_paths([vcf, alleles, ledger, calibration, reference, haplotypes, *scores], [out])
+    traced = common_provenance([*scores, *([haplotypes] if haplotypes else [])])
     with ExitStack() as stack:
         genome = stack.enter_context(ReferenceGenome.open(reference)) if reference else None
         origin = ScoreOrigin.of_provenance(traced)
@@ -69,6 +72,7 @@ def annotate(
             provenance=traced,
             tool_version=__version__,
             judge=Judge(read_calibration(calibration), origin, genome) if calibration else None,
+            haplotypes=haplotypes,
         )
     show(
         {
@@ -90,6 +94,7 @@ def sample_tables(
     summary: Annotated[Path, typer.Option(help="summary.json of the call set.")],
     sample: Annotated[list[str], typer.Option(help="NAME, or NAME=COLUMN of the VCF; may be repeated.")],
     out_dir: Annotated[Path, typer.Option(help="Folder that gets one folder a sample.")],
+    haplotypes: HaplotypeTable = None,
 ) -> None:
     """Join one call set's alleles, scores and genotypes into the tables of its samples."""
     wanted: dict[str, str | None] = {}
@@ -98,7 +103,7 @@ def sample_tables(
         if not name:
             raise ConfigError(f"--sample {text!r} is not NAME or NAME=COLUMN")
         wanted[name] = column or None
-    build_sample_tables(
+    written = build_sample_tables(
         wanted,
         callset=alleles.parent.name,
         alleles=alleles,
@@ -108,6 +113,9 @@ def sample_tables(
         scores=scores,
         out_dir=out_dir,
     )
+    if haplotypes:
+        for name, description in written.items():
+            write_sample_haplotypes(haplotypes, description["column"], out_dir / name)
 
 
 def report_sample(

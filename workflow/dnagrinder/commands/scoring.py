@@ -16,9 +16,11 @@ import typer
 from dnagrinder.commands.options import (
     BUDGET,
     DEFAULTS,
+    DISTANCE,
     AsJson,
     CheckpointName,
     Device,
+    Distance,
     Precision,
     ReferenceFile,
     Store,
@@ -34,9 +36,11 @@ from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.genome.regions import read_bed
 from dnagrinder.model.checkpoint import open_checkpoint
 from dnagrinder.progress import track
+from dnagrinder.reports.haplotypes import write_haplotypes_tsv
 from dnagrinder.reports.joining import least_expected
 from dnagrinder.reports.tables import write_tsv
 from dnagrinder.scoring import shards as sharding
+from dnagrinder.scoring.haplotype_tables import haplotype_counts
 from dnagrinder.scoring.parameters import ScoringParameters, provenance
 from dnagrinder.scoring.parts import score_in_parts
 from dnagrinder.scoring.store import ScoreStore
@@ -49,6 +53,7 @@ def register(app: typer.Typer) -> None:
     app.command("score-regions")(score_regions)
     app.command("unique-alleles")(unique_alleles)
     app.command("score-alleles")(score_alleles)
+    app.command("score-haplotypes")(score_haplotypes)
     app.command("score-context")(score_context)
     app.command("embed")(embed)
 
@@ -58,6 +63,10 @@ def score_variants(
     reference: ReferenceFile,
     out: Annotated[Path, typer.Option("--out", "-o", help="Annotated VCF to write (bgzip; .tbi beside it).")],
     ledger: Annotated[Path | None, typer.Option(help="Also write the rejected alleles here (.tsv or .parquet).")] = None,
+    haplotypes: Annotated[
+        Path | None, typer.Option(help="Also score phased alleles that lie close together, and write them here (Parquet).")
+    ] = None,
+    distance: Distance = DISTANCE,
     checkpoint: CheckpointName = "mini",
     window: Window = DEFAULTS.window,
     views: Views = DEFAULTS.views,
@@ -72,7 +81,7 @@ def score_variants(
 
     Example: [bold]dnagrinder score-variants calls.vcf.gz --reference GRCh38.fa --out scored.vcf.gz --json[/bold]
     """
-    check_paths([vcf, reference], [out, ledger])
+    check_paths([vcf, reference], [out, ledger, haplotypes])
     from dnagrinder.pipeline import score_vcf
     from dnagrinder.scoring.session import open_session
 
@@ -83,7 +92,9 @@ def score_variants(
         ) as session,
         track("score-variants", "alleles") as progress,
     ):
-        result = score_vcf(session, vcf, out, ledger=ledger, store=store, on_progress=progress)
+        result = score_vcf(
+            session, vcf, out, ledger=ledger, store=store, haplotypes=haplotypes, distance=distance, on_progress=progress
+        )
     show(result, as_json)
 
 
@@ -192,6 +203,44 @@ def score_alleles(
         if cache:
             cache.add(scores)
         show({"scored": len(scores), "tokens": session.engine.tokens}, as_json)
+
+
+def score_haplotypes(
+    vcf: Annotated[Path, typer.Argument(help="VCF or BCF with genotypes, plain or bgzip; no index is needed.")],
+    reference: ReferenceFile,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Parquet: one row a haplotype, with its carriers.")],
+    tsv: Annotated[Path | None, typer.Option(help="The same as tab-separated text.")] = None,
+    sample: Annotated[list[str] | None, typer.Option(help="Sample column to read; may be repeated. All if absent.")] = None,
+    distance: Distance = DISTANCE,
+    checkpoint: CheckpointName = "mini",
+    window: Window = DEFAULTS.window,
+    views: Views = DEFAULTS.views,
+    precision: Precision = DEFAULTS.precision,
+    device: Device = "auto",
+    token_budget: TokenBudget = BUDGET,
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score alleles that lie close together on one chromosome copy: jointly, one by one, and the difference.
+
+    Example: [bold]dnagrinder score-haplotypes phased.vcf.gz -r GRCh38.fa --out haplotypes.parquet --tsv
+    haplotypes.tsv[/bold]
+    """
+    check_paths([vcf, reference], [out, tsv])
+    from dnagrinder.scoring.session import open_session
+
+    parameters = ScoringParameters(window, views, precision)
+    with (
+        open_session(
+            reference, checkpoint, parameters, device=device, token_budget=token_budget, threads=threads
+        ) as session,
+        track("score-haplotypes", "haplotypes") as progress,
+    ):
+        table, traced = session.score_haplotypes(vcf, distance, sample, progress)
+    write_parquet(table, out, traced)
+    if tsv:
+        write_haplotypes_tsv(table, tsv)
+    show(haplotype_counts(table, traced), as_json)
 
 
 def score_context(

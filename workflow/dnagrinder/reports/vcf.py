@@ -12,7 +12,7 @@ import re
 import tempfile
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import groupby
@@ -27,6 +27,7 @@ import pysam
 
 from dnagrinder.errors import ConfigError, InputError, InvariantError
 from dnagrinder.genome.files import compression, existing_file, written_aside
+from dnagrinder.reports.haplotypes import haplotype_texts
 from dnagrinder.reports.joining import attach_scores
 from dnagrinder.scoring.calibration.applying import Judge
 from dnagrinder.scoring.calibration.evidence import Evidence, no_calibration
@@ -55,8 +56,19 @@ EVIDENCE_FIELDS = (
     ),
     ("DG_POINTS", "Integer", "ACMG/AMP points of DG_EVIDENCE, below 0 for BP4, 0 for indeterminate"),
 )
+#: Written besides where scored haplotypes are given. Number=A, so that tools which split or drop ALTs keep it right; an ALT
+#: may belong to several haplotypes, which & joins.
+HAPLOTYPE_FIELDS = (
+    (
+        "DG_HAP",
+        "String",
+        "Haplotypes of this ALT with other ALTs of the same chromosome copy, joined by &, each "
+        "id|kind|joint score|sum of single scores|difference|spread of the difference; . where there is none",
+    ),
+)
 _NUMBERS = ("score", "spread", "cosine_distance", "l2_distance")
-_OURS = tuple(name.encode() for name, _, _ in (*INFO_FIELDS, *EVIDENCE_FIELDS))
+_WORDS = ("status", "evidence", "points", "haplotypes")  # in the order of the fields
+_OURS = tuple(name.encode() for name, _, _ in (*INFO_FIELDS, *EVIDENCE_FIELDS, *HAPLOTYPE_FIELDS))
 _OUR_HEADER = re.compile(rb"##dnagrinder(_calibration)?=|##INFO=<ID=(" + b"|".join(_OURS) + rb")[,>]")
 _CONTIG = re.compile(rb"##contig=<(?:.*,)?ID=([^,>]+)")
 _PLAIN = re.compile(r"[\w.+-]+", re.ASCII).fullmatch
@@ -97,13 +109,15 @@ def annotate_vcf(
     provenance: dict[str, Any],
     tool_version: str,
     judge: Judge | None = None,
+    haplotypes: Path | None = None,
 ) -> AnnotationCounts:
     """Write ``source`` with the scores of its alleles as bgzip VCF, and its tabix index (``.tbi``) beside it.
 
     ``alleles`` and ``ledger`` are the tables of this very file. Sorted records keep their order; unsorted ones are
     stably sorted by contig (header's order, then first seen) and position. DG_ fields of an earlier run are replaced,
-    missing ``##contig`` lines added, line ends are LF. With ``judge`` every ALT also gets its evidence and points. Same
-    input, same bytes; both files are written aside first.
+    missing ``##contig`` lines added, line ends are LF. With ``judge`` every ALT also gets its evidence and points, with
+    ``haplotypes`` (a table of score-haplotypes) those it belongs to. Same input, same bytes; both files are written aside
+    first.
 
     Raises:
         InputError: ``source`` is damaged, or the tables belong to another file.
@@ -112,18 +126,19 @@ def annotate_vcf(
     """
     check_destination(source, destination)
     existing_file(source, "VCF")
-    rows = _outcome_table(alleles, ledger, scores, judge)
+    rows = _outcome_table(alleles, ledger, scores, judge, haplotypes)
+    fields = (*INFO_FIELDS, *(EVIDENCE_FIELDS if judge else ()), *(HAPLOTYPE_FIELDS if haplotypes else ()))
     header, body = _read(source)
     contigs = pc.unique(rows["input_contig"]).to_pylist()
     known = [match[1].decode() for line in header if (match := _CONTIG.match(line))]
-    annotated = _annotated(body, rows, source)
+    annotated = _annotated(body, rows, [name.encode() for name, _, _ in fields], source)
     index = destination.with_name(destination.name + ".tbi")
     with ExitStack() as stack:
         aside_index = stack.enter_context(written_aside(index))
         aside = stack.enter_context(written_aside(destination))
         with pysam.BGZFile(str(aside), "wb", None) as out:
             absent = [name for name in contigs if name not in known]
-            for line in _new_header(header, absent, provenance, tool_version, judge):
+            for line in _new_header(header, absent, provenance, tool_version, judge, fields):
                 out.write(line + b"\n")
             order = _sorted_order(rows, known)
             for line in annotated if order is None else _reordered(annotated, order):
@@ -143,9 +158,11 @@ def check_destination(source: Path, destination: Path) -> None:
         raise ConfigError(f"output {destination} is the input itself; give another name")
 
 
-def _outcome_table(alleles: Path, ledger: Path, scores: list[Path], judge: Judge | None) -> pa.Table:
+def _outcome_table(
+    alleles: Path, ledger: Path, scores: list[Path], judge: Judge | None, haplotypes: Path | None
+) -> pa.Table:
     """One row per (record, ALT) of the file, in its order: record, alt_index, input place, four numbers, status, reason,
-    and with ``judge`` evidence and points."""
+    with ``judge`` evidence and points, with ``haplotypes`` their text."""
     place = ["record", "alt_index", "input_contig", "input_position"]
     accepted = attach_scores(read_parquet(alleles, [*place, *ALLELE_COLUMNS, "consequence"]), scores, [*_NUMBERS, "status"])
     rejected = read_parquet(ledger, [*place, "reason"]).rename_columns([*place, "status"])
@@ -159,6 +176,11 @@ def _outcome_table(alleles: Path, ledger: Path, scores: list[Path], judge: Judge
         ]
         accepted = _with_evidence(accepted, given)
         rejected = _with_evidence(rejected, [no_calibration("not_scored")] * len(rejected))
+    if haplotypes:
+        texts = haplotype_texts(haplotypes)
+        values = [texts.get(allele.key, ".") for allele in table_alleles(accepted)]
+        accepted = accepted.append_column("haplotypes", pa.array(values, pa.string()))
+        rejected = rejected.append_column("haplotypes", pa.array(["."] * len(rejected), pa.string()))
     accepted = accepted.drop_columns([*ALLELE_COLUMNS, "consequence"])
     rows = pa.concat_tables([accepted, rejected], promote_options="default")
     return rows.take(np.lexsort([rows["alt_index"].to_numpy(), rows["record"].to_numpy()]))
@@ -226,6 +248,7 @@ def _new_header(
     provenance: dict[str, Any],
     tool_version: str,
     judge: Judge | None,
+    fields: Sequence[tuple[str, str, str]],
 ) -> list[bytes]:
     """The input's header with our lines before #CHROM, in place of those of an earlier run."""
     checkpoint = provenance["checkpoint"]
@@ -242,7 +265,6 @@ def _new_header(
     if judge:
         applied = f"no: another {judge.mismatch}" if judge.mismatch else "within its scope"
         ours.append(f'##dnagrinder_calibration=<Sha256={judge.calibration.digest},Applied="{applied}">')
-    fields = (*INFO_FIELDS, *EVIDENCE_FIELDS) if judge else INFO_FIELDS
     ours += [f'##INFO=<ID={name},Number=A,Type={kind},Description="{text}">' for name, kind, text in fields]
     kept = [line for line in header[:-1] if not _OUR_HEADER.match(line)]
     return [*kept, *(line.encode() for line in ours), header[-1]]
@@ -252,8 +274,8 @@ def _header_value(text: str) -> str:
     return text if _PLAIN(text) else '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def _annotated(lines: Iterable[bytes], rows: pa.Table, source: Path) -> Iterator[bytes]:
-    """Data lines (with LF) with our fields; every line must meet the table's next record."""
+def _annotated(lines: Iterable[bytes], rows: pa.Table, names: Sequence[bytes], source: Path) -> Iterator[bytes]:
+    """Data lines (with LF) with our fields ``names``; every line must meet the table's next record."""
     records = _records(rows)
     for ordinal, line in enumerate(lines):
         fields = line.split(b"\t", 8)
@@ -268,7 +290,7 @@ def _annotated(lines: Iterable[bytes], rows: pa.Table, source: Path) -> Iterator
                 f"VCF {source}, record {ordinal + 1} ({where}): the tables of alleles and rejected alleles were made "
                 "from another file"
             )
-        fields[7] = _new_info(fields[7], outcomes if alts else [])
+        fields[7] = _new_info(fields[7], outcomes if alts else [], names)
         yield b"\t".join(fields) + b"\n"
     if next(records, None) is not None:
         raise InputError(f"VCF {source}: the tables of alleles hold more records than the file; they are of another file")
@@ -282,7 +304,7 @@ def _records(rows: pa.Table) -> Iterator[tuple[int, tuple[bytes, bytes], list[_O
 
 
 def _row_texts(rows: pa.Table) -> Iterator[tuple[int, tuple[bytes, bytes], _Outcome]]:
-    words = [name for name in ("status", "evidence", "points") if name in rows.column_names]
+    words = [name for name in _WORDS if name in rows.column_names]
     names = ("record", "alt_index", "input_contig", "input_position", *_NUMBERS, *words)
     for first in range(0, len(rows), _BATCH):
         batch = rows.slice(first, _BATCH)
@@ -300,14 +322,14 @@ def _number(value: float | None) -> bytes:
     return b"0" if value == 0 else f"{value:.6g}".encode()
 
 
-def _new_info(info: bytes, outcomes: list[_Outcome]) -> bytes:
+def _new_info(info: bytes, outcomes: list[_Outcome], names: Sequence[bytes]) -> bytes:
     """INFO without our fields of an earlier run and, where there is an ALT, with ours at the end."""
     if b"DG_" in info:
         info = b";".join(field for field in info.split(b";") if field.partition(b"=")[0] not in _OURS) or b"."
     if not outcomes:
         return info
     values = zip(*(texts for _, texts in outcomes), strict=True)
-    ours = b";".join(name + b"=" + b",".join(texts) for name, texts in zip(_OURS, values, strict=False))
+    ours = b";".join(name + b"=" + b",".join(texts) for name, texts in zip(names, values, strict=True))
     if info in (b".", b""):
         return ours
     return info + ours if info.endswith(b";") else info + b";" + ours
