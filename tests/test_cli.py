@@ -27,6 +27,7 @@ COMMANDS = [
     "unique-alleles",
     "score-alleles",
     "score-context",
+    "score-haplotypes",
     "sample-tables",
     "explain",
     "store",

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from dnagrinder.errors import ConfigError
+from dnagrinder.genome.cis import DEFAULT_DISTANCE
 from dnagrinder.samplesheet import Callset, Sample, name_callsets, safe_name, vcf_columns
 from dnagrinder.scoring.packing import TOKEN_BUDGET
 from dnagrinder.scoring.parameters import PRECISIONS, VIEWS, ScoringParameters
@@ -66,6 +67,7 @@ def test_defaults_and_choices_are_those_of_the_library(run: Path) -> None:
     loaded = settings(run).scoring
     assert ScoringParameters(loaded.window, loaded.views, loaded.precision) == ScoringParameters()
     assert loaded.token_budget == TOKEN_BUDGET
+    assert loaded.haplotype_distance == DEFAULT_DISTANCE
     assert tuple(properties["precision"]["enum"]) == PRECISIONS
     assert tuple(properties["device"]["enum"]) == DEVICES
     assert properties["views"]["maximum"] == len(VIEWS)

@@ -39,7 +39,7 @@ def score_vcf(
 
     Returns:
         Counts: records, alleles_in, scored, from_store, rejected, rejected_by_reason, ref_checked, ref_matched,
-        unique_alleles; ``alleles_in = scored + from_store + rejected`` holds.
+        unique_alleles, with ``haplotypes`` their number; ``alleles_in = scored + from_store + rejected`` holds.
 
     Raises:
         InputError, BuildMismatchError: from the VCF. InvariantError: the counts do not add up.
@@ -95,6 +95,8 @@ def score_vcf(
         "ref_matched": summary["ref_matched"],
         "unique_alleles": len(unique),
     }
+    if haplotypes:
+        result["haplotypes"] = len(together)
     if result["alleles_in"] != result["scored"] + result["from_store"] + result["rejected"]:
         raise InvariantError(f"{vcf}: alleles in, scored, stored and rejected do not add up: {result}")
     return result
