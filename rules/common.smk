@@ -87,6 +87,7 @@ SCORING = [
     f"--views={SETTINGS.scoring.views}",
     f"--lattice={SETTINGS.scoring.lattice}",
 ]
+WITH_HAPLOTYPES = SETTINGS.scoring.haplotype_distance > 0
 STORE = [f"--store={SETTINGS.store}"] if SETTINGS.store else []
 COMPUTING = [
     f"--device={SETTINGS.scoring.device}",
@@ -98,6 +99,11 @@ SCORES = [
     *(f"<results>/scores/scores-{shard}.parquet" for shard in SETTINGS.shards),
     "<results>/shards/stored.parquet",
 ]
+SAMPLE_HAPLOTYPES = (
+    multiext("<results>/samples/{sample}/haplotypes", ".parquet", ".tsv")
+    if WITH_HAPLOTYPES
+    else []
+)
 GENOME = multiext("<results>/reference/genome.fa", ".gz", ".gz.fai", ".gz.gzi")
 
 
@@ -116,3 +122,18 @@ def judging(wildcards, input):
     if not input.calibration:
         return []
     return [f"--calibration={input.calibration}", f"--reference={input.genome[0]}"]
+
+
+def columns(wildcards):
+    """Params function: the columns of the call set's file that belong to samples of the sheet."""
+    return [f"--sample={name}" for name in SETTINGS.callset(wildcards.callset).columns]
+
+
+def haplotypes_of(callset):
+    """Table of a call set's haplotypes; nothing where none are scored."""
+    return f"<results>/callsets/{callset}/haplotypes.parquet" if WITH_HAPLOTYPES else []
+
+
+def haplotypes_option(wildcards, input):
+    """Params function: the option that names the table of haplotypes."""
+    return [f"--haplotypes={input.haplotypes}"] if input.haplotypes else []

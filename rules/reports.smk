@@ -7,6 +7,7 @@ rule annotate_variants:
         scores=SCORES,
         calibration=SETTINGS.calibration or [],
         genome=GENOME if SETTINGS.calibration else [],
+        haplotypes=lambda wildcards: haplotypes_of(wildcards.callset),
     output:
         vcf=report(
             "<results>/callsets/{callset}/scored.vcf.gz",
@@ -26,9 +27,10 @@ rule annotate_variants:
     params:
         dnagrinder=DNAGRINDER,
         judging=judging,
+        haplotypes=haplotypes_option,
     shell:
         "{params.dnagrinder} annotate {input.vcf:q} {input.scores:q} --alleles {input.alleles:q}"
-        " --ledger {input.ledger:q} {params.judging:q} --out {output.vcf:q} > {log:q} 2>&1"
+        " --ledger {input.ledger:q} {params.judging:q} {params.haplotypes:q} --out {output.vcf:q} > {log:q} 2>&1"
 
 
 rule annotate_sample:
@@ -43,10 +45,14 @@ rule annotate_sample:
         scores=SCORES,
         calibration=SETTINGS.calibration or [],
         genome=GENOME if SETTINGS.calibration else [],
+        haplotypes=lambda wildcards: haplotypes_of(
+            SETTINGS.sample(wildcards.sample).callset
+        ),
     output:
         "<results>/samples/{sample}/scores.parquet",
         "<results>/samples/{sample}/ledger.parquet",
         "<results>/samples/{sample}/sample.json",
+        SAMPLE_HAPLOTYPES,
         report(
             "<results>/samples/{sample}/scores.tsv",
             caption="../workflow/report/scores.rst",
@@ -72,10 +78,11 @@ rule annotate_sample:
         folder=lambda wildcards, output: os.path.dirname(os.path.dirname(output[0])),
         sample=lambda wildcards: SETTINGS.sample(wildcards.sample).selector,
         judging=judging,
+        haplotypes=haplotypes_option,
     shell:
         "{params.dnagrinder} sample-tables {input.scores:q} --alleles {input.callset[0]:q}"
         " --ledger {input.callset[1]:q} --genotypes {input.callset[2]:q} --summary {input.callset[3]:q}"
-        " --sample {params.sample:q} {params.judging:q} --out-dir {params.folder:q} > {log:q} 2>&1"
+        " --sample {params.sample:q} {params.judging:q} {params.haplotypes:q} --out-dir {params.folder:q} > {log:q} 2>&1"
 
 
 rule report_sample:
@@ -87,6 +94,7 @@ rule report_sample:
             "sample.json",
             "context.parquet",
         ),
+        haplotypes=SAMPLE_HAPLOTYPES,
         vcf=lambda wildcards: f"<results>/callsets/{SETTINGS.sample(wildcards.sample).callset}/scored.vcf.gz",
         genome=GENOME,
         model=MODEL,

@@ -30,6 +30,37 @@ rule score_alleles:
         " --out {output:q} > {log:q} 2>&1"
 
 
+rule score_haplotypes:
+    input:
+        vcf=lambda wildcards: SETTINGS.callset(wildcards.callset).vcf,
+        genome=GENOME,
+        model=MODEL,
+    output:
+        "<results>/callsets/{callset}/haplotypes.parquet",
+    log:
+        "<logs>/callsets/{callset}/haplotypes.log",
+    benchmark:
+        "<benchmarks>/callsets/{callset}/haplotypes.tsv"
+    conda:
+        MODEL_ENV
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 240 * attempt,
+        gpu=GPUS,
+    params:
+        dnagrinder=DNAGRINDER,
+        model=model_folder,
+        columns=columns,
+        distance=SETTINGS.scoring.haplotype_distance,
+        scoring=SCORING,
+        computing=COMPUTING,
+    shell:
+        "{params.dnagrinder} score-haplotypes {input.vcf:q} --reference {input.genome[0]:q} {params.columns:q}"
+        " --distance {params.distance} --checkpoint {params.model:q} {params.scoring:q} {params.computing:q}"
+        " --threads {threads} --out {output:q} > {log:q} 2>&1"
+
+
 rule score_context:
     input:
         scores="<results>/samples/{sample}/scores.parquet",

@@ -20,9 +20,7 @@ rule read_variants:
         runtime=lambda wildcards, attempt: 120 * attempt,
     params:
         dnagrinder=DNAGRINDER,
-        columns=lambda wildcards: [
-            f"--sample={name}" for name in SETTINGS.callset(wildcards.callset).columns
-        ],
+        columns=columns,
         window=SETTINGS.scoring.window,
     shell:
         "{params.dnagrinder} read-variants {input.vcf:q} --reference {input.genome[0]:q} --window {params.window}"

@@ -28,6 +28,7 @@ COMMANDS = [
     "score-alleles",
     "score-context",
     "prescore",
+    "score-haplotypes",
     "sample-tables",
     "explain",
     "store",

@@ -30,6 +30,7 @@ RESULTS = {
             "ledger.parquet",
             "genotypes.parquet",
             "summary.json",
+            "haplotypes.parquet",
             "scored.vcf.gz",
             "scored.vcf.gz.tbi",
         )
@@ -47,6 +48,8 @@ RESULTS = {
             "scores.tsv",
             "ledger.parquet",
             "ledger.tsv",
+            "haplotypes.parquet",
+            "haplotypes.tsv",
             "sample.json",
             "context.parquet",
             "report.html",
@@ -98,6 +101,25 @@ def test_what_happened_to_an_allele_can_be_asked(finished: Run) -> None:
         facts = explain(results, sample, f"chr{row['contig']}:{row['start'] + 1}:{row['ref']}:{row['alt']}")
         assert (facts["outcome"], facts["score"]["score"]) == ("scored", row["score"])
         assert (facts["records"][0]["record"], facts["records"][0]["genotype"]) == (row["record"], row["genotype"])
+
+
+def test_haplotypes_reach_vcf_table_and_page(finished: Run) -> None:
+    """20:1002656 and 1002679, 22 bases between: 0|1 and 0|1 in HG00171 and HG01500, phased in HG00096 too."""
+    results = finished.folder / "results"
+    (row,) = pq.read_table(results / "callsets" / "joint" / "haplotypes.parquet").to_pylist()
+    assert row["members"] == ["20:1002656:G:A", "20:1002679:A:G"]
+    assert row["carriers"] == list(JOINT_SAMPLES)
+    for callset in ("one", "joint"):
+        with pysam.VariantFile(str(results / "callsets" / callset / "scored.vcf.gz")) as vcf:
+            told = {record.pos: record.info["DG_HAP"][0] for record in vcf}
+        assert told[1002656] == told[1002679]
+        assert told[1002656].startswith(f"{row['id']}|haplotype|")
+        assert {value for place, value in told.items() if place not in (1002656, 1002679)} == {"."}
+    for sample in SAMPLES:
+        folder = results / "samples" / sample
+        (line,) = (folder / "haplotypes.tsv").read_text().splitlines()[1:]
+        assert line.split("\t")[0] == row["id"]
+        assert row["id"] in (folder / "report.html").read_text()
 
 
 def test_each_allele_is_scored_once_in_the_cohort(finished: Run) -> None:

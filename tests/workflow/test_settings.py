@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from dnagrinder.errors import ConfigError
+from dnagrinder.genome.cis import DEFAULT_DISTANCE
 from dnagrinder.samplesheet import Callset, Sample, name_callsets, safe_name, vcf_columns
 from dnagrinder.scoring.packing import TOKEN_BUDGET
 from dnagrinder.scoring.parameters import LATTICES, PRECISIONS, VIEWS, ScoringParameters
@@ -67,6 +68,7 @@ def test_defaults_and_choices_are_those_of_the_library(run: Path) -> None:
     chosen = ScoringParameters(loaded.window, loaded.views, loaded.precision, lattice=loaded.lattice)
     assert chosen == ScoringParameters()
     assert loaded.token_budget == TOKEN_BUDGET
+    assert loaded.haplotype_distance == DEFAULT_DISTANCE
     assert tuple(properties["precision"]["enum"]) == PRECISIONS
     assert tuple(properties["lattice"]["enum"]) == LATTICES
     assert tuple(properties["device"]["enum"]) == DEVICES

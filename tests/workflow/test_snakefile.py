@@ -17,6 +17,7 @@ EXPECTED_JOBS = {
     "read_variants": 2,
     "unique_alleles": 1,
     "score_alleles": 2,
+    "score_haplotypes": 2,
     "annotate_variants": 2,
     "annotate_sample": 3,
     "score_context": 3,
@@ -25,6 +26,7 @@ EXPECTED_JOBS = {
     "score_regions": 1,
     "all": 1,
 }
+MODEL_RULES = ("score_alleles", "score_haplotypes", "score_context", "score_regions")
 CONDA = """\
 #!/usr/bin/env bash
 # Answers what Snakemake asks of conda; an environment is a folder whose bin/python is the tests' own, marked as such.
@@ -67,11 +69,17 @@ def test_plan_without_regions(new_run: Callable[..., Run]) -> None:
     assert jobs == {name: count for name, count in EXPECTED_JOBS.items() if name != "score_regions"}
 
 
+def test_plan_without_haplotypes(new_run: Callable[..., Run]) -> None:
+    shown = new_run(scoring={"haplotype_distance": 0, "shards": 2}).snakemake("-n", "-p")
+    assert planned(shown) == {name: count for name, count in EXPECTED_JOBS.items() if name != "score_haplotypes"}
+    assert "haplotypes" not in shown.split("Job stats:")[1]
+
+
 def test_gpu_is_asked_for_where_the_device_is_cuda(new_run: Callable[..., Run]) -> None:
     for device, gpus in (("cuda", 1), ("cpu", 0)):
         shown = new_run(scoring={"device": device, "shards": 1}).snakemake("-n", "-p")
-        jobs = [job for job in shown.split("\nrule ") if job.startswith(("score_alleles", "score_context", "score_regions"))]
-        assert len(jobs) == 5
+        jobs = [job for job in shown.split("\nrule ") if job.startswith(MODEL_RULES)]
+        assert len(jobs) == 7
         for job in jobs:
             assert ("gpu=1" in job.split("resources:")[1].splitlines()[0]) == (gpus == 1)
             assert f"--device={device}" in job

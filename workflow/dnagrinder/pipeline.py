@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from dnagrinder import __version__
 from dnagrinder.errors import InvariantError
+from dnagrinder.genome.cis import DEFAULT_DISTANCE
 from dnagrinder.genome.files import scratch_folder
 from dnagrinder.genome.tables import write_variant_tables
 from dnagrinder.reports.tables import write_tsv
@@ -30,13 +31,19 @@ def score_vcf(
     ledger: Path | None = None,
     store: Path | None = None,
     calibration: Calibration | None = None,
+    haplotypes: Path | None = None,
+    distance: int = DEFAULT_DISTANCE,
     on_progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Read, score and annotate one VCF; with ``calibration`` every ALT also gets its evidence, within its scope.
 
+    Args:
+        haplotypes: where to write the scores of alleles with at most ``distance`` bases between them on one chromosome
+            copy, of all samples of the file (None: they are not scored).
+
     Returns:
         Counts: records, alleles_in, scored, from_store, rejected, rejected_by_reason, ref_checked, ref_matched,
-        unique_alleles; ``alleles_in = scored + from_store + rejected`` holds.
+        unique_alleles, with ``haplotypes`` their number; ``alleles_in = scored + from_store + rejected`` holds.
 
     Raises:
         InputError, BuildMismatchError: from the VCF. InvariantError: the counts do not add up.
@@ -66,6 +73,9 @@ def score_vcf(
             cache.add(scores)
         table = folder / "scores.parquet"
         write_parquet(pa.concat_tables([held, scores]), table, session.provenance)
+        if haplotypes:
+            together, traced = session.score_haplotypes(vcf, distance, on_progress=on_progress)
+            write_parquet(together, haplotypes, traced)
         counts = annotate_vcf(
             vcf,
             out,
@@ -75,6 +85,7 @@ def score_vcf(
             provenance=session.provenance,
             tool_version=__version__,
             judge=judge,
+            haplotypes=haplotypes,
         )
         if ledger:
             _write_ledger(rejected, ledger)
@@ -89,6 +100,8 @@ def score_vcf(
         "ref_matched": summary["ref_matched"],
         "unique_alleles": len(unique),
     }
+    if haplotypes:
+        result["haplotypes"] = len(together)
     if result["alleles_in"] != result["scored"] + result["from_store"] + result["rejected"]:
         raise InvariantError(f"{vcf}: alleles in, scored, stored and rejected do not add up: {result}")
     return result

@@ -53,6 +53,7 @@ class ScoringSettings:
     views: int
     precision: str
     lattice: int
+    haplotype_distance: int
     shards: int
     token_budget: int
     device: str

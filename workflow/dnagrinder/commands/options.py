@@ -12,6 +12,7 @@ import typer
 
 from dnagrinder.commands.streams import STREAM
 from dnagrinder.errors import ConfigError
+from dnagrinder.genome.cis import DEFAULT_DISTANCE
 from dnagrinder.scoring.parameters import LATTICES, PRECISIONS, TOKEN_BUDGET, VIEWS, ScoringParameters
 
 DEFAULTS = ScoringParameters()
@@ -33,6 +34,7 @@ Precision = Annotated[str, typer.Option(help=f"Arithmetic of the model: {' or '.
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 TokenBudget = Annotated[int, typer.Option(help="Tokens run together; memory and speed, never a score.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of the model.")]
+Distance = Annotated[int, typer.Option(min=1, help="Most bases between alleles of one copy that are scored together.")]
 Store = Annotated[Path | None, typer.Option(help="Folder of the score store; created where absent.")]
 CalibrationFile = Annotated[
     Path | None,
@@ -41,6 +43,7 @@ CalibrationFile = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
 BUDGET = TOKEN_BUDGET
+DISTANCE = DEFAULT_DISTANCE
 
 
 def check_paths(inputs: Sequence[Path | None], outputs: Sequence[Path | None]) -> None:

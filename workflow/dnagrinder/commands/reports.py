@@ -18,6 +18,7 @@ from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.genome.regions import read_bed
 from dnagrinder.model.checkpoint import open_checkpoint
 from dnagrinder.reports.cohort import write_cohort_report
+from dnagrinder.reports.haplotypes import write_sample_haplotypes
 from dnagrinder.reports.joining import common_provenance
 from dnagrinder.reports.multiqc import write_multiqc
 from dnagrinder.reports.sample import write_sample_report
@@ -32,6 +33,7 @@ LedgerTable = Annotated[Path, typer.Option(help="ledger.parquet of the call set.
 CalibrationReference = Annotated[
     Path | None, typer.Option("--reference", "-r", help="Reference, for a calibration that corrects for context.")
 ]
+HaplotypeTable = Annotated[Path | None, typer.Option(help="Table of the call set's haplotypes, from score-haplotypes.")]
 ScoreTables = Annotated[list[Path], typer.Argument(help="Score tables from score-alleles and unique-alleles.")]
 
 
@@ -55,11 +57,12 @@ def annotate(
     ],
     calibration: CalibrationFile = None,
     reference: CalibrationReference = None,
+    haplotypes: HaplotypeTable = None,
     as_json: AsJson = False,
 ) -> None:
     """Write the scores into a VCF's INFO column; every other byte of a record stays as it is."""
-    check_paths([vcf, alleles, ledger, calibration, reference, *scores], [out])
-    traced = common_provenance(scores)
+    check_paths([vcf, alleles, ledger, calibration, reference, haplotypes, *scores], [out])
+    traced = common_provenance([*scores, *([haplotypes] if haplotypes else [])])
     with _judge(calibration, reference, traced) as judge, output_vcf(out) as written, input_file(vcf) as source:
         counts = annotate_vcf(
             source,
@@ -70,6 +73,7 @@ def annotate(
             provenance=traced,
             tool_version=__version__,
             judge=judge,
+            haplotypes=haplotypes,
         )
     show(
         {
@@ -94,6 +98,7 @@ def sample_tables(
     out_dir: Annotated[Path, typer.Option(help="Folder that gets one folder a sample.")],
     calibration: CalibrationFile = None,
     reference: CalibrationReference = None,
+    haplotypes: HaplotypeTable = None,
 ) -> None:
     """Join one call set's alleles, scores and genotypes into the tables of its samples."""
     wanted: dict[str, str | None] = {}
@@ -103,7 +108,7 @@ def sample_tables(
             raise ConfigError(f"--sample {text!r} is not NAME or NAME=COLUMN")
         wanted[name] = column or None
     with _judge(calibration, reference, common_provenance(scores)) as judge:
-        build_sample_tables(
+        written = build_sample_tables(
             wanted,
             callset=alleles.parent.name,
             alleles=alleles,
@@ -114,6 +119,9 @@ def sample_tables(
             out_dir=out_dir,
             judge=judge,
         )
+    if haplotypes:
+        for name, description in written.items():
+            write_sample_haplotypes(haplotypes, description["column"], out_dir / name)
 
 
 def report_sample(

@@ -17,10 +17,12 @@ import typer
 from dnagrinder.commands.options import (
     BUDGET,
     DEFAULTS,
+    DISTANCE,
     AsJson,
     CalibrationFile,
     CheckpointName,
     Device,
+    Distance,
     Lattice,
     Precision,
     ReferenceFile,
@@ -37,11 +39,13 @@ from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.genome.regions import read_bed
 from dnagrinder.model.checkpoint import open_checkpoint
 from dnagrinder.progress import track
+from dnagrinder.reports.haplotypes import write_haplotypes_tsv
 from dnagrinder.reports.joining import least_expected
 from dnagrinder.reports.tables import write_tsv
 from dnagrinder.scoring import shards as sharding
 from dnagrinder.scoring.bedgraph import write_bedgraph
 from dnagrinder.scoring.calibration.file import read_calibration
+from dnagrinder.scoring.haplotype_tables import haplotype_counts
 from dnagrinder.scoring.mutagenesis import mutagenesis_tracks
 from dnagrinder.scoring.parameters import DEFAULT_LATTICE, ScoringParameters, provenance
 from dnagrinder.scoring.parts import score_in_parts
@@ -55,6 +59,7 @@ def register(app: typer.Typer) -> None:
     app.command("score-regions")(score_regions)
     app.command("unique-alleles")(unique_alleles)
     app.command("score-alleles")(score_alleles)
+    app.command("score-haplotypes")(score_haplotypes)
     app.command("score-context")(score_context)
     app.command("prescore")(prescore)
     app.command("embed")(embed)
@@ -68,6 +73,10 @@ def score_variants(
         typer.Option("--out", "-o", help="Annotated VCF to write (bgzip; .tbi beside it); - for standard output, as text."),
     ],
     ledger: Annotated[Path | None, typer.Option(help="Also write the rejected alleles here (.tsv or .parquet).")] = None,
+    haplotypes: Annotated[
+        Path | None, typer.Option(help="Also score phased alleles that lie close together, and write them here (Parquet).")
+    ] = None,
+    distance: Distance = DISTANCE,
     checkpoint: CheckpointName = "mini",
     window: Window = DEFAULTS.window,
     views: Views = DEFAULTS.views,
@@ -87,7 +96,7 @@ def score_variants(
     In a pipe: [bold]bcftools view -f PASS calls.bcf | dnagrinder score-variants - -r GRCh38.fa -o - | bgzip > scored.vcf.gz
     [/bold]
     """
-    check_paths([vcf, reference, calibration], [out, ledger])
+    check_paths([vcf, reference, calibration], [out, ledger, haplotypes])
     judged_by = read_calibration(calibration) if calibration else None
     from dnagrinder.pipeline import score_vcf
     from dnagrinder.scoring.session import open_session
@@ -101,7 +110,17 @@ def score_variants(
         output_vcf(out) as written,
         input_file(vcf) as source,
     ):
-        result = score_vcf(session, source, written, ledger=ledger, store=store, calibration=judged_by, on_progress=progress)
+        result = score_vcf(
+            session,
+            source,
+            written,
+            ledger=ledger,
+            store=store,
+            calibration=judged_by,
+            haplotypes=haplotypes,
+            distance=distance,
+            on_progress=progress,
+        )
     show(result, as_json, out)
 
 
@@ -214,6 +233,44 @@ def score_alleles(
         if cache:
             cache.add(scores)
         show({"scored": len(scores), "tokens": session.engine.tokens}, as_json)
+
+
+def score_haplotypes(
+    vcf: Annotated[Path, typer.Argument(help="VCF or BCF with genotypes, plain or bgzip; no index is needed.")],
+    reference: ReferenceFile,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Parquet: one row a haplotype, with its carriers.")],
+    tsv: Annotated[Path | None, typer.Option(help="The same as tab-separated text.")] = None,
+    sample: Annotated[list[str] | None, typer.Option(help="Sample column to read; may be repeated. All if absent.")] = None,
+    distance: Distance = DISTANCE,
+    checkpoint: CheckpointName = "mini",
+    window: Window = DEFAULTS.window,
+    views: Views = DEFAULTS.views,
+    precision: Precision = DEFAULTS.precision,
+    device: Device = "auto",
+    token_budget: TokenBudget = BUDGET,
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score alleles that lie close together on one chromosome copy: jointly, one by one, and the difference.
+
+    Example: [bold]dnagrinder score-haplotypes phased.vcf.gz -r GRCh38.fa --out haplotypes.parquet --tsv
+    haplotypes.tsv[/bold]
+    """
+    check_paths([vcf, reference], [out, tsv])
+    from dnagrinder.scoring.session import open_session
+
+    parameters = ScoringParameters(window, views, precision)
+    with (
+        open_session(
+            reference, checkpoint, parameters, device=device, token_budget=token_budget, threads=threads
+        ) as session,
+        track("score-haplotypes", "haplotypes") as progress,
+    ):
+        table, traced = session.score_haplotypes(vcf, distance, sample, progress)
+    write_parquet(table, out, traced)
+    if tsv:
+        write_haplotypes_tsv(table, tsv)
+    show(haplotype_counts(table, traced), as_json)
 
 
 def score_context(

@@ -236,7 +236,7 @@ def read_region(vcf: VcfFile, reference: ReferenceGenome, contig: str, start: in
             distinct = set(record.genotypes)
             for text in distinct - codes.keys():
                 codes[text] = len(calls)
-                calls.append(_call(text, record, vcf))
+                calls.append(read_call(text, record, vcf))
             numbers = {number for text in distinct for number in calls[codes[text]][:2] if number > 0}
             alleles += _carried(record, len(coded), sorted(numbers), reference, contig, vcf)
             coded.append(np.array([codes[text] for text in record.genotypes], dtype=np.int32))
@@ -259,8 +259,12 @@ def read_region(vcf: VcfFile, reference: ReferenceGenome, contig: str, start: in
     )
 
 
-def _call(text: str, record: Record, vcf: VcfFile) -> tuple[int, int, bool]:
-    """Allele numbers of a GT text, and whether it tells which haplotype each lies on."""
+def read_call(text: str, record: Record, vcf: VcfFile) -> tuple[int, int, bool]:
+    """Allele numbers of a GT text (MISSING, ABSENT), and whether it tells which haplotype each lies on.
+
+    Raises:
+        InputError: more than two alleles.
+    """
     numbers = [MISSING if part == "." else int(part) for part in text.replace("/", "|").split("|")]
     if len(numbers) == 1:
         return numbers[0], MISSING if numbers[0] == MISSING else ABSENT, True

@@ -19,6 +19,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dnagrinder.errors import InvariantError
+from dnagrinder.reports.haplotypes import haplotype_texts
 from dnagrinder.reports.lookup import ScoreTables
 from dnagrinder.scoring.calibration.applying import Judge
 from dnagrinder.scoring.calibration.evidence import Evidence, no_calibration
@@ -66,8 +67,11 @@ class Outcomes:
         InvariantError: an accepted allele has no score.
     """
 
-    def __init__(self, alleles: Path, ledger: Path, scores: Sequence[Path], judge: Judge | None) -> None:
+    def __init__(
+        self, alleles: Path, ledger: Path, scores: Sequence[Path], judge: Judge | None, haplotypes: Path | None
+    ) -> None:
         self._alleles, self._ledger, self._scores, self._judge = alleles, ledger, scores, judge
+        self._haplotypes = None if haplotypes is None else haplotype_texts(haplotypes)  # few beside the alleles
         self._records = 0
         self._statuses: Counter[tuple[bool, bytes]] = Counter()
 
@@ -97,12 +101,21 @@ class Outcomes:
         with ScoreTables(self._scores) as scores:
             for batch in read_batches(self._alleles, [*_PLACE, *ALLELE_COLUMNS, "consequence"]):
                 scored = scores.attach(batch, [*_NUMBERS, "status"])
-                yield from _rows(scored, _judged(scored, self._judge) if self._judge else None, rejected=False)
+                yield from _rows(scored, self._more(scored), rejected=False)
 
     def _rejected(self) -> Iterator[_Row]:
         for batch in read_batches(self._ledger, [*_PLACE, "reason"]):
-            given = [no_calibration("not_scored")] * len(batch) if self._judge else None
-            yield from _rows(batch.rename_columns([*_PLACE, "status"]), given, rejected=True)
+            nothing = _evidence_texts(no_calibration("not_scored")) if self._judge else ()
+            nothing += () if self._haplotypes is None else (b".",)
+            yield from _rows(batch.rename_columns([*_PLACE, "status"]), [nothing] * len(batch), rejected=True)
+
+    def _more(self, scored: pa.Table) -> list[tuple[bytes, ...]]:
+        """Of each row the texts that stand behind the status: evidence and points, haplotypes."""
+        evidence: list[tuple[bytes, ...]] = _judged(scored, self._judge) if self._judge else [()] * len(scored)
+        if self._haplotypes is None:
+            return evidence
+        keys = [allele.key for allele in table_alleles(scored)]
+        return [(*texts, self._haplotypes.get(key, ".").encode()) for key, texts in zip(keys, evidence, strict=True)]
 
 
 def contigs_met(alleles: Path, ledger: Path) -> list[str]:
@@ -133,19 +146,18 @@ def sorted_order(alleles: Path, ledger: Path, header_contigs: Sequence[str]) -> 
     return np.lexsort([sites["input_position"].to_numpy(), np.array(ranks)[encoded.indices.to_numpy()]])
 
 
-def _judged(scored: pa.Table, judge: Judge) -> list[Evidence]:
+def _judged(scored: pa.Table, judge: Judge) -> list[tuple[bytes, ...]]:
     columns = (table_alleles(scored), scored["consequence"].to_pylist(), scored["score"].to_pylist())
-    return [judge.evidence(allele, consequence, score) for allele, consequence, score in zip(*columns, strict=True)]
+    return [_evidence_texts(judge.evidence(*row)) for row in zip(*columns, strict=True)]
 
 
-def _rows(table: pa.Table, given: list[Evidence] | None, *, rejected: bool) -> Iterator[_Row]:
-    """Rows of one batch; a table without numbers has ``.`` for them."""
+def _rows(table: pa.Table, more: Sequence[tuple[bytes, ...]], *, rejected: bool) -> Iterator[_Row]:
+    """Rows of one batch with ``more`` texts each; a table without numbers has ``.`` for them."""
     nothing = [None] * len(table)
     numbers = [table[name].to_pylist() if name in table.column_names else nothing for name in _NUMBERS]
     columns = [table[name].to_pylist() for name in (*_PLACE, "status")]
-    evidence = [_evidence_texts(one) for one in given] if given is not None else [()] * len(table)
-    for record, alt_index, contig, position, status, more, *values in zip(*columns, evidence, *numbers, strict=True):
-        texts = (*map(_number, values), status.encode(), *more)
+    for record, alt_index, contig, position, status, others, *values in zip(*columns, more, *numbers, strict=True):
+        texts = (*map(_number, values), status.encode(), *others)
         yield record, alt_index, (contig.encode(), b"%d" % position), rejected, texts
 
 

@@ -26,6 +26,7 @@ from dnagrinder.reports.findings import (
     sample_warnings,
     ts_tv,
 )
+from dnagrinder.reports.haplotypes import haplotype_section
 from dnagrinder.reports.joining import least_expected
 from dnagrinder.reports.page import count, write_page
 from dnagrinder.reports.tables import read_summary
@@ -37,6 +38,8 @@ _OPTIONAL = ("genotype", "gene", "consequence", "clinical_significance", "af", "
 _FILES = (
     ("scores.tsv", "Scores of all alleles, tab-separated text"),
     ("scores.parquet", "The same as Parquet"),
+    ("haplotypes.tsv", "Scores of alleles on one chromosome copy, tab-separated text"),
+    ("haplotypes.parquet", "The same as Parquet"),
     ("ledger.tsv", "Alleles without a score and why, tab-separated text"),
     ("ledger.parquet", "The same as Parquet"),
     ("sample.json", "Counts and provenance, JSON"),
@@ -61,7 +64,8 @@ def write_sample_report(
     annotated_vcf: str | None = None,
     regions: pd.DataFrame | None = None,
 ) -> None:
-    """Write the report of the sample whose tables lie in ``folder`` (context.parquet adds the context plots).
+    """Write the report of the sample whose tables lie in ``folder`` (context.parquet adds the context plots,
+    haplotypes.parquet the section on haplotypes).
 
     Args:
         card: card.json of the checkpoint that made the scores.
@@ -89,6 +93,7 @@ def write_sample_report(
         "columns": {name for name in _OPTIONAL if any(row[name] is not None for row in top)},
         "plots": plots,
         "shade_key": charts.shade_key(),
+        "haplotypes": haplotype_section(folder),
         "kinds": _kind_words(summary["by_kind"]),
         "reasons": reason_rows(summary["rejected_by_reason"]),
         "ledger": _ledger_rows(folder / "ledger.parquet"),

@@ -10,7 +10,7 @@ import gzip
 import re
 import tempfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -47,7 +47,17 @@ EVIDENCE_FIELDS = (
     ),
     ("DG_POINTS", "Integer", "ACMG/AMP points of DG_EVIDENCE, below 0 for BP4, 0 for indeterminate"),
 )
-_OURS = tuple(name.encode() for name, _, _ in (*INFO_FIELDS, *EVIDENCE_FIELDS))
+#: Written besides where scored haplotypes are given. Number=A, so that tools which split or drop ALTs keep it right; an ALT
+#: may belong to several haplotypes, which & joins.
+HAPLOTYPE_FIELDS = (
+    (
+        "DG_HAP",
+        "String",
+        "Haplotypes of this ALT with other ALTs of the same chromosome copy, joined by &, each "
+        "id|kind|joint score|sum of single scores|difference|spread of the difference; . where there is none",
+    ),
+)
+_OURS = tuple(name.encode() for name, _, _ in (*INFO_FIELDS, *EVIDENCE_FIELDS, *HAPLOTYPE_FIELDS))
 _OUR_HEADER = re.compile(rb"##dnagrinder(_calibration)?=|##INFO=<ID=(" + b"|".join(_OURS) + rb")[,>]")
 _CONTIG = re.compile(rb"##contig=<(?:.*,)?ID=([^,>]+)")
 _PLAIN = re.compile(r"[\w.+-]+", re.ASCII).fullmatch
@@ -63,14 +73,16 @@ def annotate_vcf(
     provenance: dict[str, Any],
     tool_version: str,
     judge: Judge | None = None,
+    haplotypes: Path | None = None,
 ) -> AnnotationCounts:
     """Write ``source`` with the scores of its alleles as bgzip VCF, and its tabix index (``.tbi``) beside it.
 
     ``alleles`` and ``ledger`` are the tables of this very file. Sorted records keep their order, and memory does not grow
     with their number; unsorted ones are stably sorted by contig (header's order, then first seen) and position, by way of a
     temporary file, with some 80 bytes of memory a record. DG_ fields of an earlier run are replaced,
-    missing ``##contig`` lines added, line ends are LF. With ``judge`` every ALT also gets its evidence and points. Same
-    input, same bytes; both files are written aside first.
+    missing ``##contig`` lines added, line ends are LF. With ``judge`` every ALT also gets its evidence and points,
+    with ``haplotypes`` (a table of score-haplotypes) those it belongs to. Same input, same bytes; both files are written
+    aside first.
 
     Raises:
         InputError: ``source`` is damaged, or the tables belong to another file.
@@ -79,7 +91,9 @@ def annotate_vcf(
     """
     check_destination(source, destination)
     existing_file(source, "VCF")
-    outcomes = Outcomes(alleles, ledger, scores, judge)
+    outcomes = Outcomes(alleles, ledger, scores, judge, haplotypes)
+    fields = (*INFO_FIELDS, *(EVIDENCE_FIELDS if judge else ()), *(HAPLOTYPE_FIELDS if haplotypes else ()))
+    names = [name.encode() for name, _, _ in fields]
     index = destination.with_name(destination.name + ".tbi")
     with ExitStack() as stack:
         aside_index = stack.enter_context(written_aside(index))
@@ -87,12 +101,12 @@ def annotate_vcf(
         header, body = _read(source)
         known = [match[1].decode() for line in header if (match := _CONTIG.match(line))]
         absent = [name for name in contigs_met(alleles, ledger) if name not in known]
-        new_header = _new_header(header, absent, provenance, tool_version, judge)
+        new_header = _new_header(header, absent, provenance, tool_version, judge, fields)
         try:
-            _write(aside, new_header, _in_order(_annotated(body, outcomes, source)))
+            _write(aside, new_header, _in_order(_annotated(body, outcomes, names, source)))
         except _OutOfOrderError:
             order = sorted_order(alleles, ledger, known)
-            _write(aside, new_header, _reordered(_annotated(_read(source)[1], outcomes, source), order))
+            _write(aside, new_header, _reordered(_annotated(_read(source)[1], outcomes, names, source), order))
         try:
             pysam.tabix_index(str(aside), preset="vcf", index=str(aside_index), keep_original=True)
         except OSError as error:
@@ -158,6 +172,7 @@ def _new_header(
     provenance: dict[str, Any],
     tool_version: str,
     judge: Judge | None,
+    fields: Sequence[tuple[str, str, str]],
 ) -> list[bytes]:
     """The input's header with our lines before #CHROM, in place of those of an earlier run."""
     checkpoint = provenance["checkpoint"]
@@ -174,7 +189,6 @@ def _new_header(
     if judge:
         applied = f"no: another {judge.mismatch}" if judge.mismatch else "within its scope"
         ours.append(f'##dnagrinder_calibration=<Sha256={judge.calibration.digest},Applied="{applied}">')
-    fields = (*INFO_FIELDS, *EVIDENCE_FIELDS) if judge else INFO_FIELDS
     ours += [f'##INFO=<ID={name},Number=A,Type={kind},Description="{text}">' for name, kind, text in fields]
     kept = [line for line in header[:-1] if not _OUR_HEADER.match(line)]
     return [*kept, *(line.encode() for line in ours), header[-1]]
@@ -184,8 +198,8 @@ def _header_value(text: str) -> str:
     return text if _PLAIN(text) else '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def _annotated(lines: Iterable[bytes], outcomes: Outcomes, source: Path) -> Iterator[bytes]:
-    """Data lines (with LF) with our fields; every line must meet the tables' next record."""
+def _annotated(lines: Iterable[bytes], outcomes: Outcomes, names: Sequence[bytes], source: Path) -> Iterator[bytes]:
+    """Data lines (with LF) with our fields ``names``; every line must meet the tables' next record."""
     records = iter(outcomes)
     for ordinal, line in enumerate(lines):
         fields = line.split(b"\t", 8)
@@ -200,20 +214,20 @@ def _annotated(lines: Iterable[bytes], outcomes: Outcomes, source: Path) -> Iter
                 f"VCF {source}, record {ordinal + 1} ({where}): the tables of alleles and rejected alleles were made "
                 "from another file"
             )
-        fields[7] = _new_info(fields[7], found if alts else [])
+        fields[7] = _new_info(fields[7], found if alts else [], names)
         yield b"\t".join(fields) + b"\n"
     if next(records, None) is not None:
         raise InputError(f"VCF {source}: the tables of alleles hold more records than the file; they are of another file")
 
 
-def _new_info(info: bytes, outcomes: list[Outcome]) -> bytes:
+def _new_info(info: bytes, outcomes: list[Outcome], names: Sequence[bytes]) -> bytes:
     """INFO without our fields of an earlier run and, where there is an ALT, with ours at the end."""
     if b"DG_" in info:
         info = b";".join(field for field in info.split(b";") if field.partition(b"=")[0] not in _OURS) or b"."
     if not outcomes:
         return info
     values = zip(*(texts for _, texts in outcomes), strict=True)
-    ours = b";".join(name + b"=" + b",".join(texts) for name, texts in zip(_OURS, values, strict=False))
+    ours = b";".join(name + b"=" + b",".join(texts) for name, texts in zip(names, values, strict=True))
     if info in (b".", b""):
         return ours
     return info + ours if info.endswith(b";") else info + b";" + ours

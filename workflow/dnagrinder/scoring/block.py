@@ -81,8 +81,13 @@ def allele_pairs(
     left, right = window_bounds(start, start + len(ref), parameters.window, reference.length(allele.contig))
     sequence = reference.fetch(allele.contig, left, right)
     changed = sequence[: start - left] + alt + sequence[start - left + len(ref) :]
-    forward = align_pair(tokenizer.encode(sequence), tokenizer.encode(changed))
-    reverse = align_pair(tokenizer.encode(reverse_complement(sequence)), tokenizer.encode(reverse_complement(changed)))
+    return strand_pairs(tokenizer, sequence, changed)
+
+
+def strand_pairs(tokenizer: DnaTokenizer, ref: str, alt: str) -> tuple[Pair, Pair]:
+    """The pair of two sequences on the forward and on the reverse strand."""
+    forward = align_pair(tokenizer.encode(ref), tokenizer.encode(alt))
+    reverse = align_pair(tokenizer.encode(reverse_complement(ref)), tokenizer.encode(reverse_complement(alt)))
     return forward, reverse
 
 

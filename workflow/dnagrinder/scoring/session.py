@@ -13,6 +13,7 @@ import pyarrow as pa
 import torch
 
 from dnagrinder.errors import ConfigError
+from dnagrinder.genome.cis import CisReader
 from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.genome.regions import RegionReason
 from dnagrinder.genome.variants import Allele
@@ -21,6 +22,8 @@ from dnagrinder.model.tokenizer import BASES
 from dnagrinder.scoring.alleles import AlleleScorer
 from dnagrinder.scoring.bedgraph import bedgraph_runs
 from dnagrinder.scoring.embedding import RegionEmbedder, embedding_columns, fits_window
+from dnagrinder.scoring.haplotype_tables import haplotype_provenance, haplotypes_table, sorted_haplotypes
+from dnagrinder.scoring.haplotypes import HaplotypeScorer
 from dnagrinder.scoring.packing import Engine
 from dnagrinder.scoring.parameters import TOKEN_BUDGET, ScoringParameters, provenance
 from dnagrinder.scoring.regions import RegionScore, RegionScorer
@@ -62,6 +65,21 @@ class ScoringSession:
         """Scores (SCORE_SCHEMA) of a table of alleles, in its order."""
         scorer = AlleleScorer(self.engine, self.checkpoint.tokenizer, self.reference, self.parameters)
         return scores_table(scorer.score(table_alleles(alleles), on_progress))
+
+    def score_haplotypes(
+        self, vcf: Path, distance: int, samples: Sequence[str] | None = None, on_progress: Progress | None = None
+    ) -> tuple[pa.Table, dict[str, Any]]:
+        """(HAPLOTYPE_SCHEMA of a VCF's cis haplotypes, sorted; provenance with what became of every carried copy).
+
+        Args:
+            distance: most bases between alleles that are joined.
+            samples: sample columns to read; None for all.
+        """
+        reader = CisReader(vcf, self.reference, distance=distance, window=self.parameters.window, samples=samples)
+        haplotypes = sorted_haplotypes(reader)
+        scorer = HaplotypeScorer(self.engine, self.checkpoint.tokenizer, self.reference, self.parameters)
+        table = haplotypes_table(scorer.score(haplotypes, on_progress))
+        return table, haplotype_provenance(self.provenance, distance, reader.outcomes)
 
     def score_regions(self, regions: pd.DataFrame, on_progress: Progress | None = None) -> Iterator[RegionScore]:
         """Scores of regions (columns contig, start, end; 0-based half-open), in order."""
