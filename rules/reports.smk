@@ -72,6 +72,32 @@ rule annotate_sample:
         " --sample {params.sample:q} --out-dir {params.folder:q} > {log:q} 2>&1"
 
 
+rule cohort_distribution:
+    input:
+        expand(
+            "<results>/samples/{sample}/{file}",
+            sample=SAMPLES,
+            file=["scores.parquet", "sample.json"],
+        ),
+    output:
+        "<results>/cohort/distribution.json",
+    log:
+        "<logs>/cohort/distribution.log",
+    conda:
+        "../envs/dnagrinder.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        dnagrinder=DNAGRINDER,
+        folders=lambda wildcards, input: list(
+            dict.fromkeys(os.path.dirname(path) for path in input)
+        ),
+    shell:
+        "{params.dnagrinder} report distribution {params.folders:q} --out {output:q} > {log:q} 2>&1"
+
+
 rule report_sample:
     input:
         tables=multiext(
@@ -84,6 +110,7 @@ rule report_sample:
         vcf=lambda wildcards: f"<results>/callsets/{SETTINGS.sample(wildcards.sample).callset}/scored.vcf.gz",
         genome=GENOME,
         model=MODEL,
+        distribution="<results>/cohort/distribution.json",
         regions=SETTINGS.regions or [],
     output:
         report(
@@ -105,13 +132,13 @@ rule report_sample:
         folder=output_folder,
         model=model_folder,
         regions=lambda wildcards, input: (
-            [f"--regions={input.regions}", f"--reference={input.genome[0]}"]
-            if input.regions
-            else []
+            [f"--regions={input.regions}"] if input.regions else []
         ),
+        igv="--igv" if SETTINGS.report.igv else "--no-igv",
     shell:
         "{params.dnagrinder} report sample {params.folder:q} --checkpoint {params.model:q}"
-        " --annotated-vcf {input.vcf:q} {params.regions:q} --out {output:q} > {log:q} 2>&1"
+        " --annotated-vcf {input.vcf:q} --reference {input.genome[0]:q} {params.regions:q}"
+        " --distribution {input.distribution:q} {params.igv} --out {output:q} > {log:q} 2>&1"
 
 
 rule report_cohort:

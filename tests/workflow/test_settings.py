@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import struct
 from pathlib import Path
 from typing import Any
@@ -85,16 +86,20 @@ def test_every_key_of_the_schemas_is_described() -> None:
                 assert "default" in part or key in {"reference", "url", "sha256", "sample", "vcf", "run_file", "data"}, key
 
 
+def in_yaml(value: object) -> str:
+    """A value as YAML spells it."""
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
+
+
 def test_config_readme_names_every_key_and_default(repository: Path) -> None:
     readme = (repository / "config" / "README.md").read_text()
     schema = yaml.safe_load((SCHEMAS / "config.schema.yaml").read_text())
     for key, part in schema["properties"].items():
         if key in ("scoring", "report"):
             for inner, leaf in part["properties"].items():
-                assert f"| `{key}: {inner}` | `{leaf['default']}` |" in readme
+                assert f"| `{key}: {inner}` | `{in_yaml(leaf['default'])}` |" in readme
         elif "default" in part:
-            default = {None: "null", True: "true"}.get(part["default"], part["default"])
-            assert f"| `{key}` | `{default}` |" in readme
+            assert f"| `{key}` | `{in_yaml(part['default'])}` |" in readme
 
 
 def test_samples_and_callsets(run: Path) -> None:

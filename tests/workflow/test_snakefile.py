@@ -23,6 +23,7 @@ EXPECTED_JOBS = {
     "annotate_variants": 2,
     "annotate_sample": 3,
     "score_context": 3,
+    "cohort_distribution": 1,
     "report_sample": 3,
     "report_cohort": 1,
     "score_regions": 1,

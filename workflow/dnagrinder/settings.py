@@ -58,9 +58,10 @@ class ScoringSettings:
 
 @dataclass(frozen=True)
 class ReportSettings:
-    """What the reports show: ``top`` variants with a context plot."""
+    """What the reports show: ``top`` variants with a context plot, and with ``igv`` a genome browser of them."""
 
     top: int
+    igv: bool
 
 
 @dataclass(frozen=True)

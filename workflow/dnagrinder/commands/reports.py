@@ -16,6 +16,7 @@ from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.genome.regions import read_bed
 from dnagrinder.model.checkpoint import open_checkpoint
 from dnagrinder.reports.cohort import write_cohort_report
+from dnagrinder.reports.distribution import write_distribution
 from dnagrinder.reports.joining import common_provenance
 from dnagrinder.reports.multiqc import write_multiqc
 from dnagrinder.reports.sample import write_sample_report
@@ -34,9 +35,12 @@ def register(app: typer.Typer) -> None:
     """Add this module's commands."""
     app.command("annotate")(annotate)
     app.command("sample-tables")(sample_tables)
-    report = typer.Typer(help="Make the HTML pages: report sample, report cohort.", no_args_is_help=True)
+    report = typer.Typer(
+        help="Make the HTML pages, and the run's distribution of scores that they draw on.", no_args_is_help=True
+    )
     report.command("sample")(report_sample)
     report.command("cohort")(report_cohort)
+    report.command("distribution")(report_distribution)
     app.add_typer(report, name="report")
 
 
@@ -116,20 +120,34 @@ def report_sample(
     checkpoint: CheckpointName = "mini",
     annotated_vcf: Annotated[Path | None, typer.Option(help="Annotated VCF that the page links to.")] = None,
     regions: Annotated[Path | None, typer.Option(help="BED whose names mark the variants that touch it.")] = None,
-    reference: Annotated[Path | None, typer.Option("--reference", "-r", help="Reference, needed with --regions.")] = None,
+    reference: Annotated[
+        Path | None, typer.Option("--reference", "-r", help="Reference: for --regions, and for the genome browser.")
+    ] = None,
+    distribution: Annotated[
+        Path | None, typer.Option(help="Scores of the whole run, from report distribution, to compare the sample with.")
+    ] = None,
+    igv: Annotated[
+        bool, typer.Option(help="A genome browser of the top loci in the page (0.7 MB); needs --reference.")
+    ] = True,
 ) -> None:
     """Write a sample's page: one self-contained HTML file that needs no network.
 
     Example: [bold]dnagrinder report sample results/samples/HG00096 --out report.html[/bold]
     """
-    if (regions is None) != (reference is None):
-        raise ConfigError("--regions and --reference go together: the BED's contig names are those of the reference")
-    accepted = None
-    if regions and reference:
-        with ReferenceGenome.open(reference) as genome:
-            accepted = read_bed(regions, genome).accepted
+    if regions and not reference:
+        raise ConfigError("--regions needs --reference: the BED's contig names are those of the reference")
     link = Path(os.path.relpath(annotated_vcf, out.parent)).as_posix() if annotated_vcf else None
-    write_sample_report(folder, out, card=open_checkpoint(checkpoint).card, annotated_vcf=link, regions=accepted)
+    with ExitStack() as stack:
+        genome = stack.enter_context(ReferenceGenome.open(reference)) if reference else None
+        write_sample_report(
+            folder,
+            out,
+            card=open_checkpoint(checkpoint).card,
+            annotated_vcf=link,
+            regions=read_bed(regions, genome).accepted if regions and genome else None,
+            distribution=distribution,
+            genome=genome if igv else None,
+        )
 
 
 def report_cohort(
@@ -142,3 +160,11 @@ def report_cohort(
     """Write the cohort's page, its table of unique alleles and its MultiQC section."""
     write_cohort_report(folders, out, scores=scores, card=open_checkpoint(checkpoint).card)
     write_multiqc(folders, multiqc)
+
+
+def report_distribution(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of the samples, written by sample-tables.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="JSON to write.")],
+) -> None:
+    """Write how the scores of all samples lie, for report sample --distribution."""
+    write_distribution(folders, out)
