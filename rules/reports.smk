@@ -112,6 +112,7 @@ rule report_sample:
         model=MODEL,
         distribution="<results>/cohort/distribution.json",
         regions=SETTINGS.regions or [],
+        panel=SETTINGS.report.panel or [],
     output:
         report(
             "<results>/samples/{sample}/report.html",
@@ -134,11 +135,12 @@ rule report_sample:
         regions=lambda wildcards, input: (
             [f"--regions={input.regions}"] if input.regions else []
         ),
+        limits=SETTINGS.report.limits,
         igv="--igv" if SETTINGS.report.igv else "--no-igv",
     shell:
         "{params.dnagrinder} report sample {params.folder:q} --checkpoint {params.model:q}"
         " --annotated-vcf {input.vcf:q} --reference {input.genome[0]:q} {params.regions:q}"
-        " --distribution {input.distribution:q} {params.igv} --out {output:q} > {log:q} 2>&1"
+        " --distribution {input.distribution:q} {params.limits:q} {params.igv} --out {output:q} > {log:q} 2>&1"
 
 
 rule report_cohort:

@@ -33,6 +33,7 @@ rule score_alleles:
 rule score_context:
     input:
         scores="<results>/samples/{sample}/scores.parquet",
+        panel=SETTINGS.report.panel or [],
         genome=GENOME,
         model=MODEL,
     output:
@@ -54,7 +55,8 @@ rule score_context:
         computing=COMPUTING,
         scoring=SCORING,
         top=SETTINGS.report.top,
+        limits=SETTINGS.report.limits,
     shell:
         "{params.dnagrinder} score-context {input.scores:q} --reference {input.genome[0]:q} --checkpoint {params.model:q}"
-        " {params.scoring:q} --top {params.top} {params.computing:q} --threads {threads}"
+        " {params.scoring:q} --top {params.top} {params.limits:q} {params.computing:q} --threads {threads}"
         " --out {output:q} > {log:q} 2>&1"

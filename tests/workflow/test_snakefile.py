@@ -94,6 +94,13 @@ def test_gpu_is_asked_for_where_the_device_is_cuda(new_run: Callable[..., Run]) 
             assert f"--device={device}" in job
 
 
+def test_limits_of_the_lists_reach_contexts_and_pages(new_run: Callable[..., Run]) -> None:
+    limits = {"panel": "exon.bed", "max_af": 0.01}
+    for job in new_run(report=limits).snakemake("-n", "-p").split("\nrule ")[1:]:
+        limited = "--panel=exon.bed --max-af=0.01" in job
+        assert limited == job.startswith(("score_context", "report_sample")), job
+
+
 def test_results_go_where_the_settings_say(new_run: Callable[..., Run]) -> None:
     shown = new_run(results_dir="some where/else").snakemake("-n", "-p")
     assert "some where/else/cohort/report.html" in shown

@@ -58,10 +58,21 @@ class ScoringSettings:
 
 @dataclass(frozen=True)
 class ReportSettings:
-    """What the reports show: ``top`` variants with a context plot, and with ``igv`` a genome browser of them."""
+    """What the reports show: ``top`` variants with a context plot, and with ``igv`` a genome browser of them.
+
+    ``panel`` (a BED) and ``max_af`` limit the lists of variants.
+    """
 
     top: int
+    panel: str | None
+    max_af: float | None
     igv: bool
+
+    @property
+    def limits(self) -> list[str]:
+        """The limits as the command line takes them."""
+        panel = [f"--panel={self.panel}"] if self.panel else []
+        return panel if self.max_af is None else [*panel, f"--max-af={self.max_af}"]
 
 
 @dataclass(frozen=True)
@@ -262,6 +273,11 @@ def _file_problems(filled: Mapping[str, Any], base: Path, look: bool) -> Iterato
     for key, value in filled.get("scoring", {}).items():
         if isinstance(value, float):
             yield f"config: scoring.{key}: {value} is written with a decimal point; write {value:.0f}"
+    panel = filled["report"].get("panel") if isinstance(filled.get("report"), dict) else None
+    if isinstance(panel, str) and any(c in "{}<>" or ord(c) < 32 for c in panel):
+        yield f"config: report.panel: {panel!r} holds {{, }}, <, > or a control character, which no path may hold here"
+    elif look and isinstance(panel, str) and not _is_file(base / panel):
+        yield f"config: report.panel: file not found: {panel}"
     reference, regions, checkpoint = filled.get("reference"), filled.get("regions"), filled.get("checkpoint")
     if look and isinstance(reference, str) and not _is_file(base / reference):
         yield f"config: reference: file not found: {reference}"

@@ -25,6 +25,10 @@ Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 TokenBudget = Annotated[int, typer.Option(help="Tokens run together; memory and speed, never a score.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of the model.")]
 Store = Annotated[Path | None, typer.Option(help="Folder of the score store; created where absent.")]
+Panel = Annotated[Path | None, typer.Option(help="BED of genes: list only alleles that touch it.")]
+MaxAf = Annotated[
+    float | None, typer.Option(help="List only alleles of at most this INFO/AF, or without one.", min=0, max=1)
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
 BUDGET = TOKEN_BUDGET

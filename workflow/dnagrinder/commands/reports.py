@@ -10,13 +10,14 @@ from typing import Annotated
 import typer
 
 from dnagrinder import __version__
-from dnagrinder.commands.options import AsJson, CheckpointName, check_paths, show
+from dnagrinder.commands.options import AsJson, CheckpointName, MaxAf, Panel, check_paths, show
 from dnagrinder.errors import ConfigError
 from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.genome.regions import read_bed
 from dnagrinder.model.checkpoint import open_checkpoint
 from dnagrinder.reports.cohort import write_cohort_report
 from dnagrinder.reports.distribution import write_distribution
+from dnagrinder.reports.filters import Filters
 from dnagrinder.reports.joining import common_provenance
 from dnagrinder.reports.multiqc import write_multiqc
 from dnagrinder.reports.sample import write_sample_report
@@ -126,6 +127,8 @@ def report_sample(
     distribution: Annotated[
         Path | None, typer.Option(help="Scores of the whole run, from report distribution, to compare the sample with.")
     ] = None,
+    panel: Panel = None,
+    max_af: MaxAf = None,
     igv: Annotated[
         bool, typer.Option(help="A genome browser of the top loci in the page (0.7 MB); needs --reference.")
     ] = True,
@@ -147,6 +150,7 @@ def report_sample(
             regions=read_bed(regions, genome).accepted if regions and genome else None,
             distribution=distribution,
             genome=genome if igv else None,
+            filters=Filters.open(panel, max_af, genome),
         )
 
 

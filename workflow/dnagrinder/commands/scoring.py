@@ -19,6 +19,8 @@ from dnagrinder.commands.options import (
     AsJson,
     CheckpointName,
     Device,
+    MaxAf,
+    Panel,
     Precision,
     ReferenceFile,
     Store,
@@ -34,7 +36,7 @@ from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.genome.regions import read_bed
 from dnagrinder.model.checkpoint import open_checkpoint
 from dnagrinder.progress import track
-from dnagrinder.reports.joining import least_expected
+from dnagrinder.reports.filters import Filters
 from dnagrinder.reports.tables import write_tsv
 from dnagrinder.scoring import shards as sharding
 from dnagrinder.scoring.parameters import ScoringParameters, provenance
@@ -199,6 +201,8 @@ def score_context(
     reference: ReferenceFile,
     out: Annotated[Path, typer.Option("--out", "-o", help="Parquet of base probabilities around the top variants.")],
     top: Annotated[int, typer.Option(min=0, help="Number of variants, the least expected of each kind.")] = 20,
+    panel: Panel = None,
+    max_af: MaxAf = None,
     checkpoint: CheckpointName = "mini",
     window: Window = DEFAULTS.window,
     views: Views = DEFAULTS.views,
@@ -209,8 +213,10 @@ def score_context(
     as_json: AsJson = False,
 ) -> None:
     """Base probabilities around a sample's top variants, for the plots of its report."""
-    table = read_parquet(scores, [*ALLELE_COLUMNS, "kind", "score"])
-    rows = pa.array(np.concatenate(least_expected(table, top)))
+    table = read_parquet(scores, [*ALLELE_COLUMNS, "kind", "score", "af"])
+    with ReferenceGenome.open(reference) as genome:
+        filters = Filters.open(panel, max_af, genome)
+    rows = pa.array(np.concatenate(filters.least_expected(table, top)))
     from dnagrinder.scoring.session import open_session
 
     parameters = ScoringParameters(window, views, precision)

@@ -30,6 +30,7 @@ def in_short(
     scores: Path,
     groups: Sequence[tuple[str, str, Sequence[Mapping[str, Any]]]],
     comparisons: Sequence[Comparison],
+    limited: str | None = None,
 ) -> list[tuple[str, str]]:
     """Heading and text of each finding.
 
@@ -37,11 +38,13 @@ def in_short(
         summary: sample.json. scores: scores.parquet of the sample.
         groups: identifier, title and rows of the top tables, the most unexpected first.
         comparisons: the sample beside the rest of the run; empty where that is not known.
+        limited: what the tables are limited to, if they are.
     """
     with_score = summary["scored"] + summary["from_store"]
     said = [
         ("Scored", f"{count(with_score)} of {count(summary['alleles_in'])} alleles; {count(summary['rejected'])} set aside.")
     ]
+    said += [("Lists", limited)] if limited else []
     said += [(f"Least expected {_NAMES[name]}", _allele(name, rows[0])) for name, _, rows in groups]
     said += [(f"{one.title} against the run", " ".join(one.words)) for one in comparisons[:1]]
     if with_score:

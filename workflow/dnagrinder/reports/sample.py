@@ -23,6 +23,7 @@ from dnagrinder.reports import charts
 from dnagrinder.reports.brief import in_short
 from dnagrinder.reports.comparison import TITLES, Comparison, compare
 from dnagrinder.reports.distribution import KINDS, read_distribution, split_kinds
+from dnagrinder.reports.filters import Filters
 from dnagrinder.reports.findings import (
     het_hom,
     model_warnings,
@@ -31,13 +32,13 @@ from dnagrinder.reports.findings import (
     sample_warnings,
     ts_tv,
 )
-from dnagrinder.reports.joining import least_expected
 from dnagrinder.reports.loci import browser_view
 from dnagrinder.reports.page import count, write_page
 from dnagrinder.reports.tables import read_summary
 from dnagrinder.scoring.tables import ALLELE_COLUMNS, read_parquet, read_provenance
 
 TOP, PLOTS, LEDGER_ROWS = 100, 20, 200
+EVERYTHING = Filters()
 #: Columns of the top table that are shown only where a row has a value.
 _OPTIONAL = ("genotype", "gene", "consequence", "clinical_significance", "af", "region", "of_common")
 _FILES = (
@@ -68,6 +69,7 @@ def write_sample_report(
     regions: pd.DataFrame | None = None,
     distribution: Path | None = None,
     genome: ReferenceGenome | None = None,
+    filters: Filters = EVERYTHING,
 ) -> None:
     """Write the report of the sample whose tables lie in ``folder`` (context.parquet adds the context plots).
 
@@ -77,6 +79,7 @@ def write_sample_report(
         regions: columns contig, start, end (0-based half-open) and name; the top table names those a variant touches.
         distribution: scores of all samples of the run, to set the sample's beside.
         genome: the reference; with it the page holds a genome browser of the top loci.
+        filters: limit the lists of alleles; counts and distributions stay those of the whole sample.
 
     Raises:
         InputError: a table is missing or damaged, or ``card`` or ``distribution`` is of other scores.
@@ -86,13 +89,13 @@ def write_sample_report(
     scores = folder / "scores.parquet"
     provenance = read_provenance(scores)
     check_card(card, provenance)
-    table = read_parquet(scores, [*ALLELE_COLUMNS, "kind", "score"])
+    table = read_parquet(scores, [*ALLELE_COLUMNS, "kind", "score", "af"])
     by_kind = split_kinds(table)
     run = read_distribution(distribution, folder) if distribution else None
     comparisons = compare(summary["sample"], by_kind, run) if run else []
     groups = [
         _ranked(_top_rows(scores, rows, regions), kind, comparisons)
-        for kind, rows in zip(KINDS, least_expected(table, TOP), strict=True)
+        for kind, rows in zip(KINDS, filters.least_expected(table, TOP), strict=True)
     ]
     top = [row for rows in groups for row in rows]
     plots = _context_plots(top, folder / "context.parquet")
@@ -100,15 +103,17 @@ def write_sample_report(
     titles = titled([[{**row, "anchor": anchors.get(row["key"])} for row in rows] for rows in groups])
     plotted = [plot.row for plot in plots]
     view = browser_view(summary["sample"], plotted or _alternating(groups), folder, genome, regions) if genome else None
+    limited = filters.words(len(filters.passing(table)), len(table))
     content = {
         "summary": summary,
         "warnings": [*sample_warnings(summary), *model_warnings(card)],
         "facts": {"ts_tv": ts_tv(summary), "het_hom": het_hom(summary)},
-        "in_short": in_short(summary, scores, titles, comparisons),
+        "in_short": in_short(summary, scores, titles, comparisons, limited),
         "histogram": charts.histogram(kind_series(table, comparisons), "Score: log P(ALT) − log P(REF)"),
         "comparisons": comparisons,
         "compared": run is not None,
         "groups": titles,
+        "limited": limited,
         "columns": {name for name in _OPTIONAL if any(row[name] is not None for row in top)},
         "view": view,
         "plots": plots,
