@@ -98,6 +98,51 @@ rule cohort_distribution:
         "{params.dnagrinder} report distribution {params.folders:q} --out {output:q} > {log:q} 2>&1"
 
 
+rule family_candidates:
+    input:
+        vcf=lambda wildcards: SETTINGS.callset(
+            SETTINGS.family(wildcards.family)[0].callset
+        ).vcf,
+        tables=lambda wildcards: [
+            f"<results>/samples/{member.name}/{file}"
+            for member in SETTINGS.family(wildcards.family)
+            for file in ("scores.parquet", "sample.json")
+        ],
+        genome=GENOME,
+        panel=SETTINGS.report.panel or [],
+    output:
+        report(
+            "<results>/families/{family}/candidates.tsv",
+            caption="../workflow/report/family.rst",
+            category="Families",
+            labels={"family": "{family}"},
+        ),
+        "<results>/families/{family}/family.json",
+    log:
+        "<logs>/families/{family}/candidates.log",
+    conda:
+        "../envs/dnagrinder.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=120,
+    params:
+        dnagrinder=DNAGRINDER,
+        folder=output_folder,
+        samples=lambda wildcards, input: os.path.dirname(
+            os.path.dirname(input.tables[0])
+        ),
+        members=lambda wildcards: [
+            f"--member={member.name}:{member.role}:{member.sex or ''}:{member.phenotype or ''}"
+            for member in SETTINGS.family(wildcards.family)
+        ],
+        limits=SETTINGS.report.limits,
+    shell:
+        "{params.dnagrinder} family-candidates {input.vcf:q} --family {wildcards.family:q} {params.members:q}"
+        " --samples {params.samples:q} --reference {input.genome[0]:q} {params.limits:q}"
+        " --out-dir {params.folder:q} > {log:q} 2>&1"
+
+
 rule report_sample:
     input:
         tables=multiext(
@@ -113,6 +158,7 @@ rule report_sample:
         distribution="<results>/cohort/distribution.json",
         regions=SETTINGS.regions or [],
         panel=SETTINGS.report.panel or [],
+        family=lambda wildcards: family_of(wildcards.sample),
     output:
         report(
             "<results>/samples/{sample}/report.html",
@@ -136,11 +182,14 @@ rule report_sample:
             [f"--regions={input.regions}"] if input.regions else []
         ),
         limits=SETTINGS.report.limits,
+        family=lambda wildcards, input: (
+            [f"--family={input.family}"] if input.family else []
+        ),
         igv="--igv" if SETTINGS.report.igv else "--no-igv",
     shell:
         "{params.dnagrinder} report sample {params.folder:q} --checkpoint {params.model:q}"
         " --annotated-vcf {input.vcf:q} --reference {input.genome[0]:q} {params.regions:q}"
-        " --distribution {input.distribution:q} {params.limits:q} {params.igv} --out {output:q} > {log:q} 2>&1"
+        " --distribution {input.distribution:q} {params.limits:q} {params.family:q} {params.igv} --out {output:q} > {log:q} 2>&1"
 
 
 rule report_cohort:

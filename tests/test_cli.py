@@ -28,6 +28,7 @@ COMMANDS = [
     "score-alleles",
     "score-context",
     "sample-tables",
+    "family-candidates",
     "explain",
     "store",
 ]

@@ -101,6 +101,20 @@ def test_limits_of_the_lists_reach_contexts_and_pages(new_run: Callable[..., Run
         assert limited == job.startswith(("score_context", "report_sample")), job
 
 
+def test_family_is_judged_once_and_shown_on_the_page_of_its_proband(new_run: Callable[..., Run]) -> None:
+    run = new_run(samples="family.tsv")
+    rows = ["sample\tvcf\tfamily\trole\tsex", "one\tone.vcf\tF\tfather\t"]
+    rows += ["HG00171\tjoint.vcf\tF\tmother\tfemale", "HG01500\tjoint.vcf\tF\tproband\tmale"]
+    (run.folder / "family.tsv").write_text("\n".join(rows) + "\n")
+    shown = run.snakemake("-n", "-p")
+    assert planned(shown) == EXPECTED_JOBS | {"family_candidates": 1}
+    judged = next(job for job in shown.split("\nrule ") if job.startswith("family_candidates"))
+    assert "family-candidates joint.vcf --family F --member=HG01500:proband:male: --member=one:father::" in judged
+    pages = [job for job in shown.split("\nrule ") if job.startswith("report_sample")]
+    assert [" --family=results/families/F/family.json" in job for job in pages].count(True) == 1
+    assert all(("--family=" in job) == ("samples/HG01500" in job) for job in pages)
+
+
 def test_results_go_where_the_settings_say(new_run: Callable[..., Run]) -> None:
     shown = new_run(results_dir="some where/else").snakemake("-n", "-p")
     assert "some where/else/cohort/report.html" in shown

@@ -19,7 +19,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
 from dnagrinder.errors import ConfigError
-from dnagrinder.samplesheet import Callset, Sample, assign_callsets, read_rows, row_problems
+from dnagrinder.samplesheet import Callset, Sample, assign_callsets, family_problems, read_rows, row_problems
 
 PACKAGE = Path(__file__).resolve().parent
 SCHEMAS = PACKAGE.parent / "schemas"
@@ -114,6 +114,16 @@ class Settings:
         """The callset of that name; KeyError where there is none."""
         return {callset.name: callset for callset in self.callsets}[name]
 
+    def family(self, name: str) -> tuple[Sample, ...]:
+        """Members of the family, the proband first, then in the order of the sheet."""
+        members = [sample for sample in self.samples if sample.family == name]
+        return tuple(sorted(members, key=lambda member: member.role != "proband"))
+
+    @property
+    def families(self) -> list[str]:
+        """Names of the families, in the order of the sheet."""
+        return list(dict.fromkeys(sample.family for sample in self.samples if sample.family))
+
     @property
     def checkpoint_is_embedded(self) -> bool:
         """Whether the checkpoint is named, not a folder of the user's."""
@@ -196,7 +206,7 @@ def load_settings(config: Mapping[str, Any], base: Path, schemas: Path = SCHEMAS
         rows, found = read_rows(base / filled["samples"])
         row_schema = _read_schema(schemas / "samples.schema.yaml")
         found += row_problems(rows, lambda row, where: schema_problems(row, row_schema, where), base, look=look)
-        problems += found
+        problems += found or family_problems(rows)
     problems += _file_problems(filled, base, look)
     if problems:
         # headers are looked at only once every row is sound

@@ -17,6 +17,7 @@ from dnagrinder.genome.regions import read_bed
 from dnagrinder.model.checkpoint import open_checkpoint
 from dnagrinder.reports.cohort import write_cohort_report
 from dnagrinder.reports.distribution import write_distribution
+from dnagrinder.reports.families import CANDIDATES, FAMILY, Member, write_family
 from dnagrinder.reports.filters import Filters
 from dnagrinder.reports.joining import common_provenance
 from dnagrinder.reports.multiqc import write_multiqc
@@ -36,6 +37,7 @@ def register(app: typer.Typer) -> None:
     """Add this module's commands."""
     app.command("annotate")(annotate)
     app.command("sample-tables")(sample_tables)
+    app.command("family-candidates")(family_candidates)
     report = typer.Typer(
         help="Make the HTML pages, and the run's distribution of scores that they draw on.", no_args_is_help=True
     )
@@ -115,6 +117,34 @@ def sample_tables(
     )
 
 
+def family_candidates(
+    vcf: Annotated[Path, typer.Argument(help="The VCF or BCF of the proband.")],
+    family: Annotated[str, typer.Option(help="The family's name.")],
+    member: Annotated[
+        list[str], typer.Option(help="NAME:ROLE[:SEX[:PHENOTYPE]]; one proband, at most one mother and one father.")
+    ],
+    samples: Annotated[Path, typer.Option(help="Folder with the members' folders, written by sample-tables.")],
+    out_dir: Annotated[Path, typer.Option(help="Folder that gets candidates.tsv and family.json.")],
+    reference: Annotated[Path | None, typer.Option("--reference", "-r", help="Reference, needed with --panel.")] = None,
+    panel: Panel = None,
+    max_af: MaxAf = None,
+    as_json: AsJson = False,
+) -> None:
+    """List a proband's alleles that may be new and genes hit on both copies, by the family's genotypes. No diagnosis."""
+    check_paths([vcf, reference, panel], [out_dir / CANDIDATES, out_dir / FAMILY])
+    people = []
+    for text in member:
+        name, role, sex, phenotype = [*(part or None for part in text.split(":")), None, None, None][:4]
+        if not name or not role:
+            raise ConfigError(f"--member {text!r} is not NAME:ROLE[:SEX[:PHENOTYPE]]")
+        people.append(Member(name, role, sex, phenotype))
+    with ExitStack() as stack:
+        genome = stack.enter_context(ReferenceGenome.open(reference)) if reference else None
+        filters = Filters.open(panel, max_af, genome)
+        made = write_family(family, people, vcf=vcf, samples=samples, out_dir=out_dir, filters=filters)
+    show({"alleles": made["alleles"], **made["origins"], "compound_het_genes": made["totals"]["genes"]}, as_json)
+
+
 def report_sample(
     folder: Annotated[Path, typer.Argument(help="A sample's folder, written by sample-tables.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="HTML page to write.")],
@@ -129,6 +159,7 @@ def report_sample(
     ] = None,
     panel: Panel = None,
     max_af: MaxAf = None,
+    family: Annotated[Path | None, typer.Option(help="family.json of the family whose proband the sample is.")] = None,
     igv: Annotated[
         bool, typer.Option(help="A genome browser of the top loci in the page (0.7 MB); needs --reference.")
     ] = True,
@@ -151,6 +182,7 @@ def report_sample(
             distribution=distribution,
             genome=genome if igv else None,
             filters=Filters.open(panel, max_af, genome),
+            family=family,
         )
 
 

@@ -23,8 +23,10 @@ from dnagrinder.reports import charts
 from dnagrinder.reports.brief import in_short
 from dnagrinder.reports.comparison import TITLES, Comparison, compare
 from dnagrinder.reports.distribution import KINDS, read_distribution, split_kinds
+from dnagrinder.reports.families import CANDIDATES
 from dnagrinder.reports.filters import Filters
 from dnagrinder.reports.findings import (
+    family_warnings,
     het_hom,
     model_warnings,
     predictors,
@@ -34,7 +36,7 @@ from dnagrinder.reports.findings import (
 )
 from dnagrinder.reports.loci import browser_view
 from dnagrinder.reports.page import count, write_page
-from dnagrinder.reports.tables import read_summary
+from dnagrinder.reports.tables import read_json, read_summary
 from dnagrinder.scoring.tables import ALLELE_COLUMNS, read_parquet, read_provenance
 
 TOP, PLOTS, LEDGER_ROWS = 100, 20, 200
@@ -70,6 +72,7 @@ def write_sample_report(
     distribution: Path | None = None,
     genome: ReferenceGenome | None = None,
     filters: Filters = EVERYTHING,
+    family: Path | None = None,
 ) -> None:
     """Write the report of the sample whose tables lie in ``folder`` (context.parquet adds the context plots).
 
@@ -79,6 +82,7 @@ def write_sample_report(
         regions: columns contig, start, end (0-based half-open) and name; the top table names those a variant touches.
         distribution: scores of all samples of the run, to set the sample's beside.
         genome: the reference; with it the page holds a genome browser of the top loci.
+        family: family.json of the family whose proband the sample is; its candidates get a section.
         filters: limit the lists of alleles; counts and distributions stay those of the whole sample.
 
     Raises:
@@ -103,10 +107,11 @@ def write_sample_report(
     titles = titled([[{**row, "anchor": anchors.get(row["key"])} for row in rows] for rows in groups])
     plotted = [plot.row for plot in plots]
     view = browser_view(summary["sample"], plotted or _alternating(groups), folder, genome, regions) if genome else None
+    kin = _family(family, summary["sample"], destination) if family else None
     limited = filters.words(len(filters.passing(table)), len(table))
     content = {
         "summary": summary,
-        "warnings": [*sample_warnings(summary), *model_warnings(card)],
+        "warnings": [*sample_warnings(summary), *(family_warnings(kin) if kin else []), *model_warnings(card)],
         "facts": {"ts_tv": ts_tv(summary), "het_hom": het_hom(summary)},
         "in_short": in_short(summary, scores, titles, comparisons, limited),
         "histogram": charts.histogram(kind_series(table, comparisons), "Score: log P(ALT) − log P(REF)"),
@@ -114,6 +119,7 @@ def write_sample_report(
         "compared": run is not None,
         "groups": titles,
         "limited": limited,
+        "family": kin,
         "columns": {name for name in _OPTIONAL if any(row[name] is not None for row in top)},
         "view": view,
         "plots": plots,
@@ -240,6 +246,15 @@ def _context_plot(anchor: str, row: Mapping[str, Any], context: list[charts.Base
         f"; at the variant {said}" if said else ""
     )
     return ContextPlot(anchor, row, charts.context_map(context, *allele.trimmed(), title), probabilities)
+
+
+def _family(path: Path, sample: str, destination: Path) -> dict[str, Any]:
+    """The content of family.json, with the place of the candidates as seen from the page."""
+    content = read_json(path)
+    if not any(member["name"] == sample and member["role"] == "proband" for member in content.get("members", ())):
+        raise InputError(f"{path} is not of a family whose proband is {sample}")
+    table = Path(os.path.relpath(path.parent / CANDIDATES, destination.parent)).as_posix()
+    return {**content, "table": table}
 
 
 def _ledger_rows(path: Path) -> list[dict[str, Any]]:
