@@ -118,6 +118,7 @@ def test_panel_names_genes_and_frequency_limits(tmp_path: Path, build: Callable[
     found = trio(tmp_path, vcf, Filters(panel, "p.bed"))
     assert {place for name, place in found["table"] if name == "compound_het"} == {1301, 1401, 1801, 1901}
     assert found["table"]["compound_het", 1801]["gene"] == "PANEL"
+    assert found["table"]["de_novo", 1001]["gene"] == "NEW"
     assert found["limited"].startswith("Only alleles in the panel p.bed: 10 of 15.")
     rare = trio(tmp_path, vcf, Filters(panel, "p.bed", 0.0015))
     assert {place for name, place in rare["table"] if name == "compound_het"} == set()

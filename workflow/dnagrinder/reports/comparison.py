@@ -100,7 +100,7 @@ def _words(sample: str, kind: str, own: Binned, others: Binned, common: Binned |
         place = 1 + sum(value < mine for value in rest)
         among = f"the others: {number(rest[0])} to {number(rest[-1])}" if len(rest) > 1 else f"the other: {number(rest[0])}"
         said = [
-            f"Median {number(mine)}, {_ordinal(place)} lowest of {len(rest) + 1} samples ({among}).",
+            f"Median {number(mine)}, {_place(place)} of {len(rest) + 1} samples ({among}).",
             f"Against the other samples: {_shift(own.chance_below(others))}.",
         ]
     if common is not None and common.total:
@@ -117,6 +117,7 @@ def _quantiles(scores: Binned) -> tuple[float, ...]:
     return tuple(value for share in QUANTILES if (value := scores.quantile(share)) is not None)
 
 
-def _ordinal(place: int) -> str:
+def _place(place: int) -> str:
+    """``the lowest``, ``2nd lowest``, ``11th lowest``."""
     ending = {1: "st", 2: "nd", 3: "rd"}.get(place % 10, "th") if place % 100 not in (11, 12, 13) else "th"
-    return f"{place}{ending}"
+    return "the lowest" if place == 1 else f"{place}{ending} lowest"

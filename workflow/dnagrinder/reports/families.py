@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,16 @@ class Member:
             raise ConfigError(f"{self.name}: role {self.role!r} is none of {', '.join(ROLES)}")
 
 
+@dataclass(frozen=True, slots=True)
+class _Hit:
+    """A heterozygous allele of a gene: the parent it comes from and its copy (0 or 1) in a phase set; None where unknown."""
+
+    line: Mapping[str, Any]
+    parent: str | None
+    copy: int | None
+    phase_set: str
+
+
 @dataclass
 class _Lists:
     """What one reading of the file found."""
@@ -75,7 +85,7 @@ class _Lists:
     origins: Counter[Origin] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     de_novo: list[dict[str, Any]] = field(default_factory=list)
-    by_gene: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
+    by_gene: dict[str, list[_Hit]] = field(default_factory=lambda: defaultdict(list))
 
 
 def write_family(
@@ -95,18 +105,19 @@ def write_family(
     Raises:
         ConfigError: no or two probands, two mothers or fathers. InputError: a table or the file is missing or damaged.
     """
-    by_role = _by_role(members)
-    proband = by_role["proband"]
+    proband = _by_role(members)["proband"]
     summary = read_summary(samples / proband.name)
     everything = read_parquet(samples / proband.name / "scores.parquet")
     table = everything.take(pa.array(filters.passing(everything)))
-    lists = _Lists()
     if summary["column"] is None:
-        lists.origins[Origin.CANNOT_TELL] = len(table)
-        lists.reasons["the proband's file has no genotypes"] = len(table)
+        lists = _Lists(
+            Counter({Origin.CANNOT_TELL: len(table)}), Counter({"the proband's file has no genotypes": len(table)})
+        )
     else:
-        _read(lists, table, by_role, vcf, summary, samples, members, filters)
-    compound = [row for gene in sorted(lists.by_gene) for row in _both_copies(lists.by_gene[gene])]
+        reader = _Reader(table, members, summary, samples, filters)
+        reader.read(vcf)
+        lists = reader.lists
+    compound = [row for gene in sorted(lists.by_gene) for row in _both_copies(gene, lists.by_gene[gene])]
     de_novo = sorted(lists.de_novo, key=_by_score)
     content = {
         "family": family,
@@ -138,61 +149,59 @@ def _by_role(members: Sequence[Member]) -> dict[str, Member]:
     return {member.role: member for member in members if member.role in ("proband", *PARENTS)}
 
 
-def _read(
-    lists: _Lists,
-    table: pa.Table,
-    by_role: Mapping[str, Member],
-    vcf: Path,
-    summary: Mapping[str, Any],
-    samples: Path,
-    members: Sequence[Member],
-    filters: Filters,
-) -> None:
-    """Judge every row of ``table`` (in file order) by the genotypes of its record."""
-    columns, absent = _columns(by_role, summary, samples)
-    carried = _carried(table, members, samples)
-    sex = by_role["proband"].sex
-    records, alts = table["record"].to_numpy(), table["alt_index"].to_numpy()
-    contigs = table["contig"]
-    row = 0
-    with VcfFile(vcf, list(dict.fromkeys(columns.values()))) as file:
-        places = {role: file.genotyped.index(column) for role, column in columns.items()}
-        for record in file.records():
-            if row < len(records) and records[row] < record.ordinal:
-                raise InputError(f"{vcf} has not the records of the proband's tables; make the tables again")
-            while row < len(records) and records[row] == record.ordinal:
-                texts = {role: record.genotypes[place] for role, place in places.items()}
-                child = read_call(texts["proband"])
-                parents: dict[str, Call | str] = {
-                    role: read_call(texts[role]) if role in texts else absent[role] for role in PARENTS
-                }
-                alt = int(alts[row])
-                carriers = frozenset(role for role in PARENTS if role in by_role and carried[by_role[role].name][row])
-                found = judge(contigs[row].as_py(), sex, child, alt, parents, carriers)
-                lists.origins[found.origin] += 1
-                lists.reasons.update([found.reason] if found.reason else [])
-                if found.origin is Origin.DE_NOVO or child.is_heterozygous(alt):
-                    fact = table.slice(row, 1).to_pylist()[0]
-                    line = _line(
-                        fact, texts, [one.name for one in members if one.name in carried and carried[one.name][row]]
-                    )
-                    if found.origin is Origin.DE_NOVO:
-                        lists.de_novo.append(
-                            {**line, "list": "de_novo", "evidence": _why_new(contigs[row].as_py(), sex, child, alt, texts)}
-                        )
-                    if child.is_heterozygous(alt):
-                        phase_set = record.phase_sets[places["proband"]] if record.phase_sets else "."
-                        held = {
-                            **line,
-                            "_from": passed_by(alt, child, parents),
-                            "_copy": child.copy_of(alt),
-                            "_set": phase_set,
-                        }
-                        for gene in _genes(fact, filters):
-                            lists.by_gene[gene].append({**held, "gene": gene})
-                row += 1
-    if row < len(records):
-        raise InputError(f"{vcf} has fewer records than the proband's tables; make the tables again")
+class _Reader:
+    """Judges the rows of ``table`` (in file order) by the genotypes of their records; ``lists`` holds what it finds."""
+
+    def __init__(
+        self, table: pa.Table, members: Sequence[Member], summary: Mapping[str, Any], samples: Path, filters: Filters
+    ) -> None:
+        self.lists = _Lists()
+        self._table, self._filters = table, filters
+        self._by_role = _by_role(members)
+        self._sex = self._by_role["proband"].sex
+        self._columns, self._absent = _columns(self._by_role, summary, samples)
+        self._carried = _carried(table, members, samples)
+
+    def read(self, vcf: Path) -> None:
+        """Go through ``vcf`` once. Raises InputError where it is not the file of the table."""
+        records = self._table["record"].to_numpy()
+        row = 0
+        with VcfFile(vcf, list(dict.fromkeys(self._columns.values()))) as file:
+            places = {role: file.genotyped.index(column) for role, column in self._columns.items()}
+            for record in file.records():
+                while row < len(records) and records[row] == record.ordinal:
+                    phase_set = record.phase_sets[places["proband"]] if record.phase_sets else "."
+                    self._judge(row, {role: record.genotypes[place] for role, place in places.items()}, phase_set)
+                    row += 1
+        if row < len(records):
+            raise InputError(f"{vcf} has fewer records than the proband's tables; make the tables again")
+
+    def _judge(self, row: int, texts: Mapping[str, str], phase_set: str) -> None:
+        """One allele by the GT texts of its record; keeps it where it may be new or may be one of two hits in a gene."""
+        contig, alt = self._table["contig"][row].as_py(), self._table["alt_index"][row].as_py()
+        child = read_call(texts["proband"])
+        parents: dict[str, Call | str] = {
+            role: read_call(texts[role]) if role in texts else self._absent[role] for role in PARENTS
+        }
+        carriers = [name for name, has in self._carried.items() if has[row]]
+        passing_on = frozenset(role for role in PARENTS if role in self._by_role and self._by_role[role].name in carriers)
+        found = judge(contig, self._sex, child, alt, parents, passing_on)
+        self.lists.origins[found.origin] += 1
+        if found.reason:
+            self.lists.reasons[found.reason] += 1
+        is_new = found.origin is Origin.DE_NOVO
+        if not is_new and not child.is_heterozygous(alt):
+            return
+        fact = self._table.slice(row, 1).to_pylist()[0]
+        genes = _genes(fact, self._filters)
+        line = {**_line(fact, texts, carriers), "gene": ",".join(genes) or None}
+        if is_new:
+            evidence = _why_new(who_can_pass_on(contig, self._sex, child, alt), child, alt, texts)
+            self.lists.de_novo.append({**line, "list": "de_novo", "evidence": evidence})
+        hit = _Hit(line, passed_by(alt, child, parents), child.copy_of(alt), phase_set)
+        if child.is_heterozygous(alt) and (hit.parent or hit.copy is not None):
+            for gene in genes:
+                self.lists.by_gene[gene].append(hit)
 
 
 def _columns(
@@ -234,8 +243,7 @@ def _line(fact: Mapping[str, Any], texts: Mapping[str, str], carriers: Sequence[
     }
 
 
-def _why_new(contig: str, sex: str | None, child: Call, alt: int, texts: Mapping[str, str]) -> str:
-    asked = who_can_pass_on(contig, sex, child, alt)
+def _why_new(asked: tuple[str, ...] | str, child: Call, alt: int, texts: Mapping[str, str]) -> str:
     said = ", ".join(f"{role} {texts[role]}" for role in PARENTS if role in asked)
     two_events = asked == PARENTS and not child.is_heterozygous(alt)
     return f"{said}; homozygous, which two parents without it hardly give: look at the calls" if two_events else said
@@ -247,27 +255,25 @@ def _genes(fact: Mapping[str, Any], filters: Filters) -> list[str]:
     return list(dict.fromkeys(name for name in re.split(r"[,&|;]", text) if name))
 
 
-def _both_copies(alleles: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The gene's heterozygous alleles if some lie on each copy: one from each parent, or phased apart in one phase set."""
-    by_parent = [(one, one["_from"]) for one in alleles if one["_from"]]
+def _both_copies(gene: str, hits: Sequence[_Hit]) -> list[dict[str, Any]]:
+    """Rows of the gene's alleles if some lie on each copy: one from each parent, or phased apart in one phase set."""
+    by_parent = [(hit, hit.parent) for hit in hits if hit.parent]
     if {parent for _, parent in by_parent} == set(PARENTS):
-        yield from _copies(by_parent, "one from each parent")
-        return
-    sets: dict[tuple[str, str], list[tuple[dict[str, Any], str]]] = defaultdict(list)
-    for one in alleles:
-        if one["_copy"] is not None:
-            sets[one["contig"], one["_set"]].append((one, f"copy {one['_copy'] + 1}"))
+        return _rows(gene, by_parent, "one from each parent")
+    sets: dict[tuple[str, str], list[tuple[_Hit, str]]] = defaultdict(list)
+    for hit in hits:
+        if hit.copy is not None:
+            sets[hit.line["contig"], hit.phase_set].append((hit, f"copy {hit.copy + 1}"))
+    rows = []
     for (_, name), phased in sorted(sets.items()):
         if len({copy for _, copy in phased}) == 2:
-            yield from _copies(phased, "phased apart" + (f", phase set {name}" if name != "." else ""))
+            rows += _rows(gene, phased, "phased apart" + (f", phase set {name}" if name != "." else ""))
+    return rows
 
 
-def _copies(alleles: Sequence[tuple[dict[str, Any], str]], evidence: str) -> list[dict[str, Any]]:
-    rows = [
-        {**{name: value for name, value in one.items() if not name.startswith("_")}, "copy": copy, "list": "compound_het"}
-        for one, copy in alleles
-    ]
-    return sorted(({**row, "evidence": evidence} for row in rows), key=lambda row: (row["copy"], *_by_score(row)))
+def _rows(gene: str, hits: Sequence[tuple[_Hit, str]], evidence: str) -> list[dict[str, Any]]:
+    rows = [{**hit.line, "list": "compound_het", "gene": gene, "copy": copy, "evidence": evidence} for hit, copy in hits]
+    return sorted(rows, key=lambda row: (row["copy"], *_by_score(row)))
 
 
 def _by_score(row: Mapping[str, Any]) -> tuple[Any, ...]:
