@@ -28,7 +28,7 @@ def library_root():
 
 def any_of(names):
     """Regular expression that matches exactly one of the names."""
-    return "|".join(re.escape(name) for name in names)
+    return "|".join(re.escape(name) for name in names) or "(?!)"
 
 
 def given(paths):
@@ -95,6 +95,7 @@ COMPUTING = [
 ]
 CALLSETS = [callset.name for callset in SETTINGS.callsets]
 SAMPLES = [sample.name for sample in SETTINGS.samples]
+FAMILIES = SETTINGS.families
 SCORES = [
     *(f"<results>/scores/scores-{shard}.parquet" for shard in SETTINGS.shards),
     "<results>/shards/stored.parquet",
@@ -110,6 +111,16 @@ GENOME = multiext("<results>/reference/genome.fa", ".gz", ".gz.fai", ".gz.gzi")
 def model_folder(wildcards, input):
     """Params function: the folder of the model's files."""
     return os.path.dirname(input.model[0])
+
+
+def family_of(sample):
+    """family.json of the family whose proband the sample is; nothing for all others."""
+    member = SETTINGS.sample(sample)
+    return (
+        f"<results>/families/{member.family}/family.json"
+        if member.role == "proband"
+        else []
+    )
 
 
 def output_folder(wildcards, output):

@@ -5,7 +5,7 @@ rule annotate_variants:
         alleles="<results>/callsets/{callset}/alleles.parquet",
         ledger="<results>/callsets/{callset}/ledger.parquet",
         scores=SCORES,
-        calibration=SETTINGS.calibration or [],
+        calibration=given([SETTINGS.calibration] if SETTINGS.calibration else []),
         genome=GENOME if SETTINGS.calibration else [],
         haplotypes=lambda wildcards: haplotypes_of(wildcards.callset),
     output:
@@ -43,7 +43,7 @@ rule annotate_sample:
             "summary.json",
         ),
         scores=SCORES,
-        calibration=SETTINGS.calibration or [],
+        calibration=given([SETTINGS.calibration] if SETTINGS.calibration else []),
         genome=GENOME if SETTINGS.calibration else [],
         haplotypes=lambda wildcards: haplotypes_of(
             SETTINGS.sample(wildcards.sample).callset
@@ -85,6 +85,77 @@ rule annotate_sample:
         " --sample {params.sample:q} {params.judging:q} {params.haplotypes:q} --out-dir {params.folder:q} > {log:q} 2>&1"
 
 
+rule cohort_distribution:
+    input:
+        expand(
+            "<results>/samples/{sample}/{file}",
+            sample=SAMPLES,
+            file=["scores.parquet", "sample.json"],
+        ),
+    output:
+        "<results>/cohort/distribution.json",
+    log:
+        "<logs>/cohort/distribution.log",
+    conda:
+        "../envs/dnagrinder.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        dnagrinder=DNAGRINDER,
+        folders=lambda wildcards, input: list(
+            dict.fromkeys(os.path.dirname(path) for path in input)
+        ),
+    shell:
+        "{params.dnagrinder} report distribution {params.folders:q} --out {output:q} > {log:q} 2>&1"
+
+
+rule family_candidates:
+    input:
+        vcf=lambda wildcards: given(
+            [SETTINGS.callset(SETTINGS.family(wildcards.family)[0].callset).vcf]
+        ),
+        tables=lambda wildcards: [
+            f"<results>/samples/{member.name}/{file}"
+            for member in SETTINGS.family(wildcards.family)
+            for file in ("scores.parquet", "sample.json")
+        ],
+        genome=GENOME,
+        panel=given([SETTINGS.report.panel] if SETTINGS.report.panel else []),
+    output:
+        report(
+            "<results>/families/{family}/candidates.tsv",
+            caption="../workflow/report/family.rst",
+            category="Families",
+            labels={"family": "{family}"},
+        ),
+        "<results>/families/{family}/family.json",
+    log:
+        "<logs>/families/{family}/candidates.log",
+    conda:
+        "../envs/dnagrinder.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=120,
+    params:
+        dnagrinder=DNAGRINDER,
+        folder=output_folder,
+        samples=lambda wildcards, input: os.path.dirname(
+            os.path.dirname(input.tables[0])
+        ),
+        members=lambda wildcards: [
+            f"--member={member.name}:{member.role}:{member.sex or ''}:{member.phenotype or ''}"
+            for member in SETTINGS.family(wildcards.family)
+        ],
+        limits=SETTINGS.report.limits,
+    shell:
+        "{params.dnagrinder} family-candidates {input.vcf:q} --family {wildcards.family:q} {params.members:q}"
+        " --samples {params.samples:q} --reference {input.genome[0]:q} {params.limits:q}"
+        " --out-dir {params.folder:q} > {log:q} 2>&1"
+
+
 rule report_sample:
     input:
         tables=multiext(
@@ -99,6 +170,9 @@ rule report_sample:
         genome=GENOME,
         model=MODEL,
         regions=given([SETTINGS.regions] if SETTINGS.regions else []),
+        distribution="<results>/cohort/distribution.json",
+        panel=given([SETTINGS.report.panel] if SETTINGS.report.panel else []),
+        family=lambda wildcards: family_of(wildcards.sample),
     output:
         report(
             "<results>/samples/{sample}/report.html",
@@ -119,13 +193,17 @@ rule report_sample:
         folder=output_folder,
         model=model_folder,
         regions=lambda wildcards, input: (
-            [f"--regions={input.regions}", f"--reference={input.genome[0]}"]
-            if input.regions
-            else []
+            [f"--regions={input.regions}"] if input.regions else []
         ),
+        limits=SETTINGS.report.limits,
+        family=lambda wildcards, input: (
+            [f"--family={input.family}"] if input.family else []
+        ),
+        igv="--igv" if SETTINGS.report.igv else "--no-igv",
     shell:
         "{params.dnagrinder} report sample {params.folder:q} --checkpoint {params.model:q}"
-        " --annotated-vcf {input.vcf:q} {params.regions:q} --out {output:q} > {log:q} 2>&1"
+        " --annotated-vcf {input.vcf:q} --reference {input.genome[0]:q} {params.regions:q}"
+        " --distribution {input.distribution:q} {params.limits:q} {params.family:q} {params.igv} --out {output:q} > {log:q} 2>&1"
 
 
 rule report_cohort:

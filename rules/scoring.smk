@@ -32,7 +32,7 @@ rule score_alleles:
 
 rule score_haplotypes:
     input:
-        vcf=lambda wildcards: SETTINGS.callset(wildcards.callset).vcf,
+        vcf=lambda wildcards: given([SETTINGS.callset(wildcards.callset).vcf]),
         genome=GENOME,
         model=MODEL,
     output:
@@ -64,6 +64,7 @@ rule score_haplotypes:
 rule score_context:
     input:
         scores="<results>/samples/{sample}/scores.parquet",
+        panel=given([SETTINGS.report.panel] if SETTINGS.report.panel else []),
         genome=GENOME,
         model=MODEL,
     output:
@@ -96,7 +97,8 @@ rule score_context:
         tracks=lambda wildcards, output: (
             [f"--tracks={os.path.dirname(output.tracks[0])}"] if output.tracks else []
         ),
+        limits=SETTINGS.report.limits,
     shell:
         "{params.dnagrinder} score-context {input.scores:q} --reference {input.genome[0]:q} --checkpoint {params.model:q}"
-        " {params.scoring:q} --top {params.top} {params.tracks:q} {params.computing:q} --threads {threads}"
-        " --out {output.context:q} > {log:q} 2>&1"
+        " {params.scoring:q} --top {params.top} {params.limits:q} {params.tracks:q} {params.computing:q}"
+        " --threads {threads} --out {output.context:q} > {log:q} 2>&1"

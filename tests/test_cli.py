@@ -30,6 +30,7 @@ COMMANDS = [
     "prescore",
     "score-haplotypes",
     "sample-tables",
+    "family-candidates",
     "explain",
     "store",
 ]

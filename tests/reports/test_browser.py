@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.reports.cohort import write_cohort_report
+from dnagrinder.reports.distribution import write_distribution
 from dnagrinder.reports.sample import write_sample_report
 from tests.reports.conftest import Cohort
 from tests.reports.devtools import CHROMIUM, Browser
@@ -46,7 +49,16 @@ CONTRAST = """
 def pages(cohort: Cohort, tmp_path_factory: pytest.TempPathFactory, card: dict[str, Any]) -> dict[str, Path]:
     """The child's page and the cohort's."""
     out = tmp_path_factory.mktemp("pages")
-    write_sample_report(cohort.folders[0], out / "sample.html", card=card, annotated_vcf="scored.vcf.gz")
+    write_distribution(cohort.folders, out / "distribution.json")
+    with ReferenceGenome.open(cohort.reference) as genome:
+        write_sample_report(
+            cohort.folders[0],
+            out / "sample.html",
+            card=card,
+            annotated_vcf="scored.vcf.gz",
+            distribution=out / "distribution.json",
+            genome=genome,
+        )
     write_cohort_report(cohort.folders, out / "cohort.html", scores=out / "scores.parquet", card=card)
     return {"sample": out / "sample.html", "cohort": out / "cohort.html"}
 
@@ -225,3 +237,55 @@ def test_narrow_screens_do_not_scroll_sideways(pages: dict[str, Path]) -> None:
         for page in pages.values():
             browser.open(page)
             assert browser.run("document.documentElement.scrollWidth") <= 390
+
+
+STAGE = "document.getElementById('genome-browser')"
+IGV_SAYS = "index file not specified.  The entire vcf file will be loaded"  # of any VCF in a data: address
+
+
+def wait_for(browser: Browser, wanted: str) -> None:
+    """Wait until a JavaScript expression is true."""
+    until = time.monotonic() + 30
+    while not browser.run(f"Boolean({wanted})"):
+        assert time.monotonic() < until, wanted
+        time.sleep(0.05)
+
+
+def test_genome_browser_starts_by_keyboard_goes_to_a_place_and_asks_for_nothing(
+    pages: dict[str, Path], browser: Browser
+) -> None:
+    browser.send("Network.emulateNetworkConditions", offline=True, latency=0, downloadThroughput=-1, uploadThroughput=-1)
+    browser.open(pages["sample"])
+    assert browser.run(f"{STAGE}.hidden && !{STAGE}.shadowRoot && typeof igv === 'undefined'"), "nothing runs unasked"
+    browser.run("document.getElementById('browser-open').focus()")
+    browser.press("Enter", 13, "\r")
+    box = f"{STAGE}.shadowRoot?.querySelector('.igv-search-input')?.value"
+    first, other = browser.run("Array.from(document.getElementById('browser-place').options, one => one.value).slice(0, 2)")
+    plain = f"({box} ?? '').replaceAll(',', '')"
+    wait_for(browser, f"{plain} === {first!r}")
+    assert browser.run("document.getElementById('browser-open').getAttribute('aria-expanded')") == "true"
+    labels = f"Array.from({STAGE}.shadowRoot.querySelectorAll('.igv-track-label'), one => one.textContent)"
+    wait_for(browser, f"{labels}.length >= 3")
+    assert {"child", "Score", "P(reference base)"} <= set(browser.run(labels))
+    browser.run("document.getElementById('browser-place').focus()")
+    browser.press("ArrowDown", 40)
+    wait_for(browser, f"{plain} === {other!r}")
+    wait_for(browser, f"Array.from({STAGE}.shadowRoot.querySelectorAll('canvas')).some(one => one.width > 0)")
+    browser.run("document.getElementById('browser-open').click()")
+    assert browser.run(f"{STAGE}.hidden")
+    assert [text for text in browser.complaints if IGV_SAYS not in text] == []
+    assert browser.requests == [pages["sample"].as_uri()]
+
+
+def test_genome_browser_is_not_printed(pages: dict[str, Path], browser: Browser) -> None:
+    browser.scheme("light", "print")
+    browser.open(pages["sample"])
+    assert browser.run("getComputedStyle(document.querySelector('section.browser')).display") == "none"
+
+
+def test_genome_browser_that_cannot_start_says_so(pages: dict[str, Path], browser: Browser) -> None:
+    browser.open(pages["sample"])
+    browser.run("delete globalThis.DecompressionStream")
+    browser.run("document.getElementById('browser-open').click()")
+    wait_for(browser, "document.getElementById('browser-state').textContent.includes('did not start')")
+    assert browser.run(f"{STAGE}.hidden")

@@ -16,6 +16,7 @@ import pytest
 from dnagrinder.errors import InputError, InvariantError
 from dnagrinder.reports.cohort import cohort_table, cohort_warnings, write_cohort_report
 from dnagrinder.reports.multiqc import write_multiqc
+from dnagrinder.reports.outliers import find_outliers
 from dnagrinder.scoring.tables import ALLELE_COLUMNS, read_parquet, read_provenance, write_parquet
 from tests.reports.conftest import PROVENANCE, SAMPLES, Cohort, edit_summary
 from tests.reports.test_sample import GOOD, Reader
@@ -139,16 +140,58 @@ def test_reasons_are_summed_over_the_cohort(cohort: Cohort, tmp_path: Path) -> N
 
 def test_samples_that_do_not_fit_are_warned_of() -> None:
     usual = [{**GOOD, "sample": name} for name in "abc"]
-    assert cohort_warnings(usual) == []
+    assert cohort_warnings(usual, find_outliers(usual)) == []
     few = {**GOOD, "sample": "d", "alleles_in": 499, "rejected": 0}
     many = {**GOOD, "sample": "e", "alleles_in": 2001}
     poor = {**GOOD, "sample": "f", "ref_matched": 0}
-    titles = [finding.title for finding in cohort_warnings([*usual, few, many, poor])]
+    all_six = [*usual, few, many, poor]
+    titles = [finding.title for finding in cohort_warnings(all_six, find_outliers(all_six))]
     assert titles == [
         "f: Only 0.0 % of REF alleles equal the reference",
         "d: fewer than half the alleles of a typical sample here",
         "e: more than twice the alleles of a typical sample here",
     ]
+
+
+def many(values: list[float], name: str = "median_snv_score") -> list[dict[str, Any]]:
+    """Summaries that differ in one fact."""
+    same = {**GOOD, "heterozygous": 600, "homozygous_alt": 400, "median_snv_score": -0.1}
+    return [{**same, "sample": f"s{place}", name: value} for place, value in enumerate(values)]
+
+
+def test_outliers_follow_the_stated_rule() -> None:
+    values = [-0.10, -0.11, -0.12, -0.09, -0.10, -0.13, -0.11, -0.10, -0.12]
+    for beyond, outliers in ((1e-6, 1), (-1e-6, 0)):
+        last = -0.11 - (3.5 * 1.4826 * 0.01 + beyond)  # median -0.11 and MAD 0.01, whatever the last one is
+        assert len(find_outliers(many([*values, last])).found) == outliers
+    found = find_outliers(many([*values, -0.5]))
+    assert [(one.sample, one.measure, one.value) for one in found.found] == [("s9", "median SNV score", "−0.500")]
+    assert found.found[0].z == pytest.approx((-0.5 + 0.11) / (1.4826 * 0.01))
+    assert found.judged == ("median SNV score",)
+    assert set(found.flat) == {"alleles", "share of alleles not scored", "Ts/Tv", "het/hom", "share of REF that match"}
+
+
+def test_few_samples_are_not_judged() -> None:
+    found = find_outliers(many([-0.1, -0.11, -0.12, -0.1, -0.11, -0.12, -0.1, -0.11, 9.0]))
+    assert (found.enough, found.found) == (False, ())
+
+
+def test_page_tells_outliers_their_rule_and_when_it_does_not_apply(
+    cohort: Cohort, tmp_path: Path, card: dict[str, Any]
+) -> None:
+    assert "Not judged: 3 samples; the rule needs 10." in render(cohort.folders, tmp_path / "few", card).text
+    folders = []
+    for place in range(12):
+        folders.append(tmp_path / f"s{place:02}")
+        shutil.copytree(cohort.folders[0], folders[-1])
+        edit_summary(folders[-1], sample=folders[-1].name, homozygous_alt=100 + place if place else 10)
+    page = render(folders, tmp_path / "out", card)
+    assert page.rows["outlier-table"][1][:2] == ["s00", "het/hom"]
+    assert len(page.rows["outlier-table"]) == 2
+    assert "s00: stands apart from the other samples" in page.text
+    assert "more than half of the samples are alike in it: alleles," in page.text
+    text = (tmp_path / "out" / "report.html").read_text()
+    assert text.count('class="n apart"') == 1
 
 
 def test_page_of_many_samples_stays_small(cohort: Cohort, tmp_path: Path, card: dict[str, Any]) -> None:

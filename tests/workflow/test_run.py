@@ -55,6 +55,7 @@ RESULTS = {
             "report.html",
         )
     ),
+    "cohort/distribution.json",
     "cohort/report.html",
     "cohort/scores.parquet",
     "cohort/dnagrinder_mqc.json",

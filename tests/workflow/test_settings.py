@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import struct
 from pathlib import Path
 from typing import Any
@@ -89,17 +90,20 @@ def test_every_key_of_the_schemas_is_described() -> None:
                 assert "default" in part or key in {"reference", "url", "sha256", "sample", "vcf", "run_file", "data"}, key
 
 
+def in_yaml(value: object) -> str:
+    """A value as YAML spells it."""
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
+
+
 def test_config_readme_names_every_key_and_default(repository: Path) -> None:
     readme = (repository / "config" / "README.md").read_text()
     schema = yaml.safe_load((SCHEMAS / "config.schema.yaml").read_text())
     for key, part in schema["properties"].items():
         if key in ("scoring", "report"):
             for inner, leaf in part["properties"].items():
-                default = str(leaf["default"]).lower() if leaf["type"] == "boolean" else leaf["default"]
-                assert f"| `{key}: {inner}` | `{default}` |" in readme
+                assert f"| `{key}: {inner}` | `{in_yaml(leaf['default'])}` |" in readme
         elif "default" in part:
-            default = {None: "null", True: "true"}.get(part["default"], part["default"])
-            assert f"| `{key}` | `{default}` |" in readme
+            assert f"| `{key}` | `{in_yaml(part['default'])}` |" in readme
 
 
 def test_samples_and_callsets(run: Path) -> None:
@@ -175,7 +179,7 @@ def test_all_problems_at_once(run: Path) -> None:
     [
         ("", "empty"),
         ("sample\tvcf\n", "no rows under the header line"),
-        ("sample\tvcf\tsex\nX\tone.vcf\tf\n", "header line: unknown key 'sex'"),
+        ("sample\tvcf\tage\nX\tone.vcf\t9\n", "header line: unknown key 'age'"),
         ("name\tvcf\nX\tone.vcf\n", "header line: 'sample' is a required property"),
         ("sample\tvcf\tvcf\nX\tone.vcf\tone.vcf\n", "column 'vcf' stands there twice"),
         ("sample\tvcf\nX\tone.vcf\tB\n", "row 1: 3 fields under 2 columns"),
@@ -270,3 +274,43 @@ def test_shard_names_count_from_one(run: Path) -> None:
 )
 def test_values_that_snakemake_cannot_take(run: Path, changes: dict, fragment: str) -> None:
     assert any(fragment in problem for problem in problems(run, **changes))
+
+
+SHEET = "sample\tvcf\tfamily\trole\tsex\tphenotype\n"
+
+
+def test_families_come_from_the_sheet(run: Path) -> None:
+    (run / "samples.tsv").write_text(
+        SHEET + "X\tone.vcf\tF\t\t\t\nA\ttwo.vcf\tF\tmother\tfemale\tunaffected\nB\ttwo.vcf\tF\tproband\t\taffected\n"
+    )
+    loaded = settings(run)
+    assert loaded.families == ["F"]
+    assert [(one.name, one.role, one.sex, one.phenotype) for one in loaded.family("F")] == [
+        ("B", "proband", None, "affected"),
+        ("X", "other", None, None),
+        ("A", "mother", "female", "unaffected"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ("A\ttwo.vcf\t\tmother\t\t\n", "sample 'A' is mother of no family"),
+        ("A\ttwo.vcf\tF\tmother\t\t\n", "family 'F' has no proband"),
+        ("A\ttwo.vcf\tF\tproband\t\t\nB\ttwo.vcf\tF\tproband\t\t\n", "family 'F' has 2 of role proband: A, B"),
+        ("A\ttwo.vcf\tF\tproband\t\t\nB\ttwo.vcf\tF\tmother\tmale\t\n", "sample 'B' is mother and male"),
+        ("A\ttwo.vcf\tF\tproband\t\t\nB\ttwo.vcf\tF\taunt\t\t\n", "'aunt' is not one of"),
+        ("A\ttwo.vcf\t../F\tproband\t\t\n", "'../F' is not allowed here"),
+        ("A\ttwo.vcf\tF\tproband\tM\t\n", "'M' is not one of"),
+    ],
+)
+def test_families_that_cannot_be_are_told(run: Path, rows: str, told: str) -> None:
+    (run / "samples.tsv").write_text(SHEET + rows)
+    assert [told in problem for problem in problems(run)] == [True]
+
+
+def test_a_panel_must_be_there(run: Path) -> None:
+    assert problems(run, report={"panel": "absent.bed"}) == ["config: report.panel: file not found: absent.bed"]
+    assert "may hold here" in problems(run, report={"panel": "{a}.bed"})[0]
+    (run / "p.bed").write_text("1\t0\t4\n")
+    assert settings(run, report={"panel": "p.bed", "max_af": 0}).report.limits == ["--panel=p.bed", "--max-af=0"]

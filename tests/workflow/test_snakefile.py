@@ -21,6 +21,7 @@ EXPECTED_JOBS = {
     "annotate_variants": 2,
     "annotate_sample": 3,
     "score_context": 3,
+    "cohort_distribution": 1,
     "report_sample": 3,
     "report_cohort": 1,
     "score_regions": 1,
@@ -83,6 +84,27 @@ def test_gpu_is_asked_for_where_the_device_is_cuda(new_run: Callable[..., Run]) 
         for job in jobs:
             assert ("gpu=1" in job.split("resources:")[1].splitlines()[0]) == (gpus == 1)
             assert f"--device={device}" in job
+
+
+def test_limits_of_the_lists_reach_contexts_and_pages(new_run: Callable[..., Run]) -> None:
+    limits = {"panel": "exon.bed", "max_af": 0.01}
+    for job in new_run(report=limits).snakemake("-n", "-p").split("\nrule ")[1:]:
+        limited = "--panel=exon.bed --max-af=0.01" in job
+        assert limited == job.startswith(("score_context", "report_sample")), job
+
+
+def test_family_is_judged_once_and_shown_on_the_page_of_its_proband(new_run: Callable[..., Run]) -> None:
+    run = new_run(samples="family.tsv")
+    rows = ["sample\tvcf\tfamily\trole\tsex", "one\tone.vcf\tF\tfather\t"]
+    rows += ["HG00171\tjoint.vcf\tF\tmother\tfemale", "HG01500\tjoint.vcf\tF\tproband\tmale"]
+    (run.folder / "family.tsv").write_text("\n".join(rows) + "\n")
+    shown = run.snakemake("-n", "-p")
+    assert planned(shown) == EXPECTED_JOBS | {"family_candidates": 1}
+    judged = next(job for job in shown.split("\nrule ") if job.startswith("family_candidates"))
+    assert "family-candidates joint.vcf --family F --member=HG01500:proband:male: --member=one:father::" in judged
+    pages = [job for job in shown.split("\nrule ") if job.startswith("report_sample")]
+    assert [" --family=results/families/F/family.json" in job for job in pages].count(True) == 1
+    assert all(("--family=" in job) == ("samples/HG01500" in job) for job in pages)
 
 
 def test_results_go_where_the_settings_say(new_run: Callable[..., Run]) -> None:

@@ -35,11 +35,16 @@ class Sample:
         name: the sample's name in all results, safe as a folder name.
         callset: name of the callset that holds its variants.
         column: the sample's column in that file; None where the file has none.
+        family, role, sex, phenotype: as the sheet says; None where it does not. Who has a family has a role.
     """
 
     name: str
     callset: str
     column: str | None
+    family: str | None = None
+    role: str | None = None
+    sex: str | None = None
+    phenotype: str | None = None
 
     @property
     def selector(self) -> str:
@@ -187,7 +192,9 @@ def assign_callsets(
             problems.append(f"samples {owner[file, column]!r} and {name!r} both take {which}")
         else:
             owner[file, column] = name
-            samples.append(Sample(name=name, callset=names[file], column=column))
+            person = {key: row.get(key) for key in ("family", "sex", "phenotype")}
+            role = (row.get("role") or "other") if row.get("family") else None
+            samples.append(Sample(name=name, callset=names[file], column=column, role=role, **person))
     callsets = tuple(
         Callset(names[file], file, tuple(s.column for s in samples if s.callset == names[file] and s.column))
         for file in names_in
@@ -204,7 +211,8 @@ def row_problems(rows: Sequence[Row], check: Callable[[Any, str], list[str]], ba
         base: folder that relative paths start from.
         look: whether missing files are problems.
     """
-    problems = check(dict.fromkeys(rows[0], "x"), "sample sheet, header line") if rows else []
+    blank = {name: "x" if name in ("sample", "vcf") else None for name in rows[0]} if rows else {}
+    problems = check(blank, "sample sheet, header line") if rows else []
     if problems:
         return problems
     first: dict[str, int] = {}
@@ -216,4 +224,31 @@ def row_problems(rows: Sequence[Row], check: Callable[[Any, str], list[str]], ba
             problems.append(f"{where}: sample {name!r} stands in row {first[name]} already; names must be unique")
         if look and vcf and not (base / vcf).is_file():
             problems.append(f"{where}: file not found: {vcf}")
+    return problems
+
+
+def family_problems(rows: Sequence[Row]) -> list[str]:
+    """What is wrong with the families of valid rows: roles that are missing, twice there, or of the other sex."""
+    problems = [
+        f"sample sheet: sample {row['sample']!r} is {row['role']} of no family; fill in the column family"
+        for row in rows
+        if row.get("role") and not row.get("family")
+    ]
+    expected = {"mother": "female", "father": "male"}
+    for row in rows:
+        right = expected.get(row.get("role") or "")
+        if right and row.get("sex") not in (None, right):
+            problems.append(
+                f"sample sheet: sample {row['sample']!r} is {row['role']} and {row['sex']}; one of the two is wrong"
+            )
+    for family in dict.fromkeys(row["family"] for row in rows if row.get("family")):
+        members = [row for row in rows if row.get("family") == family]
+        for role in ("proband", "mother", "father"):
+            named = [str(row["sample"]) for row in members if row.get("role") == role]
+            if len(named) > 1:
+                problems.append(
+                    f"sample sheet: family {family!r} has {len(named)} of role {role}: {', '.join(named)}; one is allowed"
+                )
+            if role == "proband" and not named:
+                problems.append(f"sample sheet: family {family!r} has no proband; give one of its samples the role proband")
     return problems

@@ -20,7 +20,7 @@ from jsonschema.exceptions import ValidationError
 
 from dnagrinder.download import NO_CREDENTIALS, has_credentials
 from dnagrinder.errors import ConfigError
-from dnagrinder.samplesheet import Callset, Sample, assign_callsets, read_rows, row_problems
+from dnagrinder.samplesheet import Callset, Sample, assign_callsets, family_problems, read_rows, row_problems
 
 PACKAGE = Path(__file__).resolve().parent
 SCHEMAS = PACKAGE.parent / "schemas"
@@ -61,10 +61,23 @@ class ScoringSettings:
 
 @dataclass(frozen=True)
 class ReportSettings:
-    """What the reports show: ``top`` variants with a context plot, and ``tracks`` of it as bedGraph where asked for."""
+    """What the reports show: ``top`` variants with a context plot (``tracks``: and bedGraphs of it), and with ``igv`` a
+    genome browser of them.
+
+    ``panel`` (a BED) and ``max_af`` limit the lists of variants.
+    """
 
     top: int
     tracks: bool
+    panel: str | None
+    max_af: float | None
+    igv: bool
+
+    @property
+    def limits(self) -> list[str]:
+        """The limits as the command line takes them."""
+        panel = [f"--panel={self.panel}"] if self.panel else []
+        return panel if self.max_af is None else [*panel, f"--max-af={self.max_af}"]
 
 
 @dataclass(frozen=True)
@@ -106,6 +119,16 @@ class Settings:
     def callset(self, name: str) -> Callset:
         """The callset of that name; KeyError where there is none."""
         return {callset.name: callset for callset in self.callsets}[name]
+
+    def family(self, name: str) -> tuple[Sample, ...]:
+        """Members of the family, the proband first, then in the order of the sheet."""
+        members = [sample for sample in self.samples if sample.family == name]
+        return tuple(sorted(members, key=lambda member: member.role != "proband"))
+
+    @property
+    def families(self) -> list[str]:
+        """Names of the families, in the order of the sheet."""
+        return list(dict.fromkeys(sample.family for sample in self.samples if sample.family))
 
     @property
     def checkpoint_is_embedded(self) -> bool:
@@ -189,7 +212,7 @@ def load_settings(config: Mapping[str, Any], base: Path, schemas: Path = SCHEMAS
         rows, found = read_rows(base / filled["samples"])
         row_schema = _read_schema(schemas / "samples.schema.yaml")
         found += row_problems(rows, lambda row, where: schema_problems(row, row_schema, where), base, look=look)
-        problems += found
+        problems += found or family_problems(rows)
     problems += _file_problems(filled, base, look)
     if problems:
         # headers are looked at only once every row is sound
@@ -267,6 +290,11 @@ def _file_problems(filled: Mapping[str, Any], base: Path, look: bool) -> Iterato
     for key, value in filled.get("scoring", {}).items():
         if isinstance(value, float):
             yield f"config: scoring.{key}: {value} is written with a decimal point; write {value:.0f}"
+    panel = filled["report"].get("panel") if isinstance(filled.get("report"), dict) else None
+    if isinstance(panel, str) and any(c in "{}<>" or ord(c) < 32 for c in panel):
+        yield f"config: report.panel: {panel!r} holds {{, }}, <, > or a control character, which no path may hold here"
+    elif look and isinstance(panel, str) and not _is_file(base / panel):
+        yield f"config: report.panel: file not found: {panel}"
     reference, checkpoint = filled.get("reference"), filled.get("checkpoint")
     if isinstance(reference, dict) and has_credentials(str(reference.get("url"))):
         yield f"config: reference.url: {NO_CREDENTIALS}"

@@ -40,6 +40,10 @@ CalibrationFile = Annotated[
     Path | None,
     typer.Option("--calibration", help="Calibration file: also state PP3/BP4 evidence, within its scope."),
 ]
+Panel = Annotated[Path | None, typer.Option(help="BED of genes: list only alleles that touch it.")]
+MaxAf = Annotated[
+    float | None, typer.Option(help="List only alleles of at most this INFO/AF, or without one.", min=0, max=1)
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
 BUDGET = TOKEN_BUDGET

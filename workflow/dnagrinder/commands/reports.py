@@ -11,13 +11,16 @@ from typing import Annotated, Any
 import typer
 
 from dnagrinder import __version__
-from dnagrinder.commands.options import AsJson, CalibrationFile, CheckpointName, check_paths, show
+from dnagrinder.commands.options import AsJson, CalibrationFile, CheckpointName, MaxAf, Panel, check_paths, show
 from dnagrinder.commands.streams import input_file, output_vcf
 from dnagrinder.errors import ConfigError
 from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.genome.regions import read_bed
 from dnagrinder.model.checkpoint import open_checkpoint
 from dnagrinder.reports.cohort import write_cohort_report
+from dnagrinder.reports.distribution import write_distribution
+from dnagrinder.reports.families import CANDIDATES, FAMILY, Member, write_family
+from dnagrinder.reports.filters import Filters
 from dnagrinder.reports.haplotypes import write_sample_haplotypes
 from dnagrinder.reports.joining import common_provenance
 from dnagrinder.reports.multiqc import write_multiqc
@@ -41,9 +44,13 @@ def register(app: typer.Typer) -> None:
     """Add this module's commands."""
     app.command("annotate")(annotate)
     app.command("sample-tables")(sample_tables)
-    report = typer.Typer(help="Make the HTML pages: report sample, report cohort.", no_args_is_help=True)
+    app.command("family-candidates")(family_candidates)
+    report = typer.Typer(
+        help="Make the HTML pages, and the run's distribution of scores that they draw on.", no_args_is_help=True
+    )
     report.command("sample")(report_sample)
     report.command("cohort")(report_cohort)
+    report.command("distribution")(report_distribution)
     app.add_typer(report, name="report")
 
 
@@ -124,26 +131,73 @@ def sample_tables(
             write_sample_haplotypes(haplotypes, description["column"], out_dir / name)
 
 
+def family_candidates(
+    vcf: Annotated[Path, typer.Argument(help="The VCF or BCF of the proband.")],
+    family: Annotated[str, typer.Option(help="The family's name.")],
+    member: Annotated[
+        list[str], typer.Option(help="NAME:ROLE[:SEX[:PHENOTYPE]]; one proband, at most one mother and one father.")
+    ],
+    samples: Annotated[Path, typer.Option(help="Folder with the members' folders, written by sample-tables.")],
+    out_dir: Annotated[Path, typer.Option(help="Folder that gets candidates.tsv and family.json.")],
+    reference: Annotated[Path | None, typer.Option("--reference", "-r", help="Reference, needed with --panel.")] = None,
+    panel: Panel = None,
+    max_af: MaxAf = None,
+    as_json: AsJson = False,
+) -> None:
+    """List a proband's alleles that may be new and genes hit on both copies, by the family's genotypes. No diagnosis."""
+    check_paths([vcf, reference, panel], [out_dir / CANDIDATES, out_dir / FAMILY])
+    people = []
+    for text in member:
+        name, role, sex, phenotype = [*(part or None for part in text.split(":")), None, None, None][:4]
+        if not name or not role:
+            raise ConfigError(f"--member {text!r} is not NAME:ROLE[:SEX[:PHENOTYPE]]")
+        people.append(Member(name, role, sex, phenotype))
+    with ExitStack() as stack:
+        genome = stack.enter_context(ReferenceGenome.open(reference)) if reference else None
+        filters = Filters.open(panel, max_af, genome)
+        made = write_family(family, people, vcf=vcf, samples=samples, out_dir=out_dir, filters=filters)
+    show({"alleles": made["alleles"], **made["origins"], "compound_het_genes": made["totals"]["genes"]}, as_json)
+
+
 def report_sample(
     folder: Annotated[Path, typer.Argument(help="A sample's folder, written by sample-tables.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="HTML page to write.")],
     checkpoint: CheckpointName = "mini",
     annotated_vcf: Annotated[Path | None, typer.Option(help="Annotated VCF that the page links to.")] = None,
     regions: Annotated[Path | None, typer.Option(help="BED whose names mark the variants that touch it.")] = None,
-    reference: Annotated[Path | None, typer.Option("--reference", "-r", help="Reference, needed with --regions.")] = None,
+    reference: Annotated[
+        Path | None, typer.Option("--reference", "-r", help="Reference: for --regions, and for the genome browser.")
+    ] = None,
+    distribution: Annotated[
+        Path | None, typer.Option(help="Scores of the whole run, from report distribution, to compare the sample with.")
+    ] = None,
+    panel: Panel = None,
+    max_af: MaxAf = None,
+    family: Annotated[Path | None, typer.Option(help="family.json of the family whose proband the sample is.")] = None,
+    igv: Annotated[
+        bool, typer.Option(help="A genome browser of the top loci in the page (0.7 MB); needs --reference.")
+    ] = True,
 ) -> None:
     """Write a sample's page: one self-contained HTML file that needs no network.
 
     Example: [bold]dnagrinder report sample results/samples/HG00096 --out report.html[/bold]
     """
-    if (regions is None) != (reference is None):
-        raise ConfigError("--regions and --reference go together: the BED's contig names are those of the reference")
-    accepted = None
-    if regions and reference:
-        with ReferenceGenome.open(reference) as genome:
-            accepted = read_bed(regions, genome).accepted
+    if regions and not reference:
+        raise ConfigError("--regions needs --reference: the BED's contig names are those of the reference")
     link = Path(os.path.relpath(annotated_vcf, out.parent)).as_posix() if annotated_vcf else None
-    write_sample_report(folder, out, card=open_checkpoint(checkpoint).card, annotated_vcf=link, regions=accepted)
+    with ExitStack() as stack:
+        genome = stack.enter_context(ReferenceGenome.open(reference)) if reference else None
+        write_sample_report(
+            folder,
+            out,
+            card=open_checkpoint(checkpoint).card,
+            annotated_vcf=link,
+            regions=read_bed(regions, genome).accepted if regions and genome else None,
+            distribution=distribution,
+            genome=genome if igv else None,
+            filters=Filters.open(panel, max_af, genome),
+            family=family,
+        )
 
 
 def report_cohort(
@@ -156,6 +210,14 @@ def report_cohort(
     """Write the cohort's page, its table of unique alleles and its MultiQC section."""
     write_cohort_report(folders, out, scores=scores, card=open_checkpoint(checkpoint).card)
     write_multiqc(folders, multiqc)
+
+
+def report_distribution(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of the samples, written by sample-tables.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="JSON to write.")],
+) -> None:
+    """Write how the scores of all samples lie, for report sample --distribution."""
+    write_distribution(folders, out)
 
 
 @contextmanager

@@ -24,6 +24,8 @@ from dnagrinder.commands.options import (
     Device,
     Distance,
     Lattice,
+    MaxAf,
+    Panel,
     Precision,
     ReferenceFile,
     Store,
@@ -39,8 +41,8 @@ from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.genome.regions import read_bed
 from dnagrinder.model.checkpoint import open_checkpoint
 from dnagrinder.progress import track
+from dnagrinder.reports.filters import Filters
 from dnagrinder.reports.haplotypes import write_haplotypes_tsv
-from dnagrinder.reports.joining import least_expected
 from dnagrinder.reports.tables import write_tsv
 from dnagrinder.scoring import shards as sharding
 from dnagrinder.scoring.bedgraph import write_bedgraph
@@ -278,6 +280,8 @@ def score_context(
     reference: ReferenceFile,
     out: Annotated[Path, typer.Option("--out", "-o", help="Parquet of base probabilities around the top variants.")],
     top: Annotated[int, typer.Option(min=0, help="Number of variants, the least expected of each kind.")] = 20,
+    panel: Panel = None,
+    max_af: MaxAf = None,
     tracks: Annotated[
         Path | None, typer.Option(help="Folder for bedGraphs of the substitutions: mean, A, C, G, T.bedgraph.")
     ] = None,
@@ -292,8 +296,10 @@ def score_context(
     as_json: AsJson = False,
 ) -> None:
     """Base probabilities within 50 bases of a sample's top variants, for the plots of its report; bedGraphs on request."""
-    table = read_parquet(scores, [*ALLELE_COLUMNS, "kind", "score"])
-    rows = pa.array(np.concatenate(least_expected(table, top)))
+    table = read_parquet(scores, [*ALLELE_COLUMNS, "kind", "score", "af"])
+    with ReferenceGenome.open(reference) as genome:
+        filters = Filters.open(panel, max_af, genome)
+    rows = pa.array(np.concatenate(filters.least_expected(table, top)))
     from dnagrinder.scoring.session import open_session
 
     parameters = ScoringParameters(window, views, precision, lattice=lattice)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from markupsafe import Markup, escape
@@ -26,12 +26,23 @@ _PLOT_LEFT, _PLOT_TOP, _PLOT_HEIGHT = 64, 12, 240
 
 
 @dataclass(frozen=True)
+class Outline:
+    """Values to compare a panel's own with, drawn as a stepped line; ``values`` occur ``times`` each."""
+
+    label: str
+    style: str
+    values: NDArray[np.float64]
+    times: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
 class Series:
     """Values of one panel of a histogram; ``style`` is a class of the style sheet."""
 
     label: str
     style: str
     values: NDArray[np.float64]
+    outlines: tuple[Outline, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,9 +74,11 @@ class Point:
 def histogram(series: Sequence[Series], axis: str) -> Markup:
     """Panels above one another on one axis, share of alleles upwards, a line at each median.
 
+    An outline stands for other values than the bars and shows the shares of its own.
+
     The range holds the central 99.8 % of all values; the outermost bars take in what lies beyond.
     """
-    filled = [Series(one.label, one.style, values) for one in series if len(values := one.values[np.isfinite(one.values)])]
+    filled = [replace(one, values=values) for one in series if len(values := one.values[np.isfinite(one.values)])]
     if not filled:
         return Markup("")
     edges = _edges(np.concatenate([one.values for one in filled]))
@@ -79,7 +92,9 @@ def histogram(series: Sequence[Series], axis: str) -> Markup:
         parts += _axis(edges, x, base, labelled=number == len(filled) - 1)
     parts.append(_label(_WIDTH / 2, total - 6, axis, "axis-title"))
     label = "; ".join(f"{one.label}: {len(one.values):,}, median {_minus(f'{np.median(one.values):.2f}')}" for one in filled)
-    return _svg(_WIDTH, total, f"Histogram of scores. {label}", parts)
+    compared = list(dict.fromkeys(outline.label for one in filled for outline in one.outlines))
+    beside = f". Outlined: {', '.join(compared)}" if compared else ""
+    return _svg(_WIDTH, total, f"Histogram of scores. {label}{beside}", parts)
 
 
 def ranges(rows: Sequence[tuple[str, Sequence[float]]], axis: str) -> Markup:
@@ -259,7 +274,8 @@ def _variant_mark(column: int, ref: str, alt: str, columns: int, bottom: int) ->
 def _panel(one: Series, edges: NDArray[np.float64], x: _Scale, base: int, height: int) -> list[str]:
     counts, _ = np.histogram(np.clip(one.values, edges[0], edges[-1]), edges)
     shares = counts / len(one.values)
-    ceiling = shares.max()
+    outlined = [(outline.style, _shares(outline, edges)) for outline in one.outlines if len(outline.values)]
+    ceiling = max(float(part.max()) for part in (shares, *(part for _, part in outlined)))
     bars = []
     for left, right, share in zip(edges[:-1], edges[1:], shares, strict=True):
         if share:
@@ -274,9 +290,25 @@ def _panel(one: Series, edges: NDArray[np.float64], x: _Scale, base: int, height
         _label(_LEFT - 6, base - height + 4, peak.replace("%", " %"), "tick", "end"),
         _label(_LEFT - 6, base, "0", "tick", "end"),
         f'<path class="bars {one.style}" d="{"".join(bars)}"/>',
+        *(
+            f'<path class="outlined {style}" d="{_steps(part, edges, x, base, height / ceiling)}"/>'
+            for style, part in outlined
+        ),
         f'<path class="median" d="M{_n(where)} {base}V{base - height - 4}"/>',
         _label(_LEFT, base - height - 10, title, "panel-title", "start"),
     ]
+
+
+def _shares(outline: Outline, edges: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Share of the values in each bin; the outermost bins take in what lies beyond."""
+    counts, _ = np.histogram(np.clip(outline.values, edges[0], edges[-1]), edges, weights=outline.times)
+    return np.asarray(counts / outline.times.sum(), dtype=np.float64)
+
+
+def _steps(shares: NDArray[np.float64], edges: NDArray[np.float64], x: _Scale, base: int, tall: float) -> str:
+    """A stepped line over the bins, from the axis back to the axis."""
+    tops = "".join(f"V{_n(base - tall * share)}H{_n(x(right))}" for share, right in zip(shares, edges[1:], strict=True))
+    return f"M{_n(x(edges[0]))} {base}{tops}V{base}"
 
 
 def _axis(edges: NDArray[np.float64], x: _Scale, base: float, *, labelled: bool, grid: float = 0) -> list[str]:

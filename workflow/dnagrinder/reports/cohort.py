@@ -16,7 +16,8 @@ from dnagrinder.errors import InputError, InvariantError
 from dnagrinder.reports import charts
 from dnagrinder.reports.findings import Finding, het_hom, model_warnings, sample_warnings, ts_tv
 from dnagrinder.reports.joining import common_provenance, least_expected
-from dnagrinder.reports.page import count, write_page
+from dnagrinder.reports.outliers import LIMIT, MAD_TO_SD, SAMPLES_NEEDED, Outliers, find_outliers
+from dnagrinder.reports.page import count, number, write_page
 from dnagrinder.reports.sample import check_card, describe_rows, kind_series, model_content, reason_rows, titled
 from dnagrinder.reports.tables import read_summary
 from dnagrinder.scoring.tables import ALLELE_COLUMNS, SCORE_SCHEMA, read_parquet, write_parquet
@@ -59,13 +60,17 @@ def write_cohort_report(
         raise InvariantError(f"cohort: alleles do not add up: {totals}")
     shared = alleles.filter(pc.greater(alleles["carriers"], 1))
     groups = [describe_rows(shared.take(pa.array(rows))) for rows in least_expected(shared, TOP)]
+    outliers = find_outliers(summaries)
     by_reason = sum((Counter(summary["rejected_by_reason"]) for summary in summaries), Counter())
     content = {
         "rows": [_row(summary, folder, destination) for summary, folder in zip(summaries, folders, strict=True)],
         "totals": totals,
         "unique": len(alleles),
         "shared": len(shared),
-        "warnings": [*cohort_warnings(summaries), *(model_warnings(card) if card is not None else [])],
+        "warnings": [*cohort_warnings(summaries, outliers), *(model_warnings(card) if card is not None else [])],
+        "outliers": outliers,
+        "rule": {"limit": LIMIT, "needed": SAMPLES_NEEDED, "mad_to_sd": MAD_TO_SD},
+        "apart": {(one.sample, one.measure) for one in outliers.found},
         "histogram": charts.histogram(kind_series(alleles), "Score: log P(ALT) − log P(REF)"),
         "ranges": _ranges(summaries, tables),
         "drawn": min(len(folders), SAMPLES_DRAWN),
@@ -92,9 +97,9 @@ def cohort_table(folders: Sequence[Path]) -> pa.Table:
     """
     named = sorted((read_summary(folder)["sample"], folder) for folder in folders)
     parts = []
-    for number, (_, folder) in enumerate(named):
+    for place, (_, folder) in enumerate(named):
         table = read_parquet(folder / "scores.parquet", _SHARED).replace_schema_metadata(None)
-        parts.append(table.append_column("sample", pa.array(np.full(len(table), number, dtype=np.int32))))
+        parts.append(table.append_column("sample", pa.array(np.full(len(table), place, dtype=np.int32))))
     rows = pa.concat_tables(parts)
     rows = rows.append_column("row", pa.array(np.arange(len(rows))))
     groups = rows.group_by(list(ALLELE_COLUMNS), use_threads=False).aggregate(
@@ -110,15 +115,22 @@ def cohort_table(folders: Sequence[Path]) -> pa.Table:
     return unique.append_column("carriers", pc.list_value_length(listed)).append_column("samples", listed).combine_chunks()
 
 
-def cohort_warnings(summaries: Sequence[Mapping[str, Any]]) -> list[Finding]:
-    """The findings of each sample, under its name, and samples whose size does not fit the others."""
+def cohort_warnings(summaries: Sequence[Mapping[str, Any]], outliers: Outliers) -> list[Finding]:
+    """The findings of each sample, under its name, samples that stand apart, and, of few, those twice or half as large."""
     found = [
         Finding(f"{summary['sample']}: {finding.title}", finding.text)
         for summary in summaries
         for finding in sample_warnings(summary)
     ]
+    for sample in dict.fromkeys(one.sample for one in outliers.found):
+        told = (
+            f"{one.measure} {one.value} (median {one.median}, z {number(one.z, 1)})"
+            for one in outliers.found
+            if one.sample == sample
+        )
+        found.append(Finding(f"{sample}: stands apart from the other samples", "; ".join(told) + "."))
     typical = float(np.median([summary["alleles_in"] for summary in summaries]))
-    for summary in summaries if len(summaries) >= 3 else ():
+    for summary in summaries if len(summaries) >= 3 and not outliers.enough else ():
         own = summary["alleles_in"]
         if own and not typical / 2 <= own <= 2 * typical:
             text = f"{count(own)} alleles; the median of the samples is {count(round(typical))}."

@@ -16,6 +16,8 @@ REF_MATCH_EXPECTED = 0.99
 REJECTED_TOLERATED = 0.10
 #: Real genomes have about 2.0 to 2.1 transitions per transversion, exomes about 3; chance alone gives 0.5.
 TS_TV_EXPECTED, TS_TV_SNVS_NEEDED = 1.5, 200
+#: A genome has about 60 new alleles among 4 million, and calling errors some thousands; strangers give a third.
+NEW_TOLERATED, JUDGED_NEEDED = 0.02, 100
 
 BASELINES = (
     ("uniform", "Uniform: every base equally likely"),
@@ -78,6 +80,19 @@ def _sample_findings(summary: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             f"Transition/transversion ratio is {number(ratio)}",
             "Human genomes have about 2, exomes about 3; a lower value suggests false variant calls in the input.",
         )
+
+
+def family_warnings(family: Mapping[str, Any]) -> list[Finding]:
+    """Whether the named parents can be the parents; ``family`` is the content of family.json."""
+    new = family["origins"]["de_novo"]
+    judged = new + family["origins"]["inherited"]
+    if judged < JUDGED_NEEDED or new <= NEW_TOLERATED * judged:
+        return []
+    text = (
+        f"{count(new)} of {count(judged)} alleles that could be judged. A child has some tens of new ones in its genome: "
+        "samples may be swapped, the named parents may not be the parents, or the calls differ in kind."
+    )
+    return [Finding(f"{share(new, judged)} of the alleles would be new in family {family['family']}", text)]
 
 
 def model_warnings(card: Mapping[str, Any]) -> list[Finding]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import math
 from collections.abc import Mapping
@@ -19,15 +20,25 @@ from dnagrinder.genome.files import written_aside
 _TEMPLATES = Path(__file__).parent / "templates"
 _LONG_ALLELE = 14
 _DASH = "–"
+#: igv.js adds two style sheets, allowed by hash after our own, and sets style attributes (its other styles are constructed).
+_IGV_STYLES = (
+    "style-src {} 'sha256-ITHmamcImsZ/Je1xrdtDLZVvRSpj1Zokb6uHXORB824=' "
+    "'sha256-NTwDUA6nIvRRpI2lIBtHJqkV0TlTj4HVmI6vI81fIfM='; style-src-attr 'unsafe-inline'"
+)
 
 
 def write_page(template: str, destination: Path, content: Mapping[str, Any]) -> None:
     """Render ``template`` with ``content`` to ``destination``, written aside first.
 
-    Style and script stand in the page; its content security policy names them by hash and forbids everything else.
+    Style and scripts stand in the page; its content security policy names them by hash and forbids everything else. A page
+    with a ``view`` (of :func:`dnagrinder.reports.loci.browser_view`) holds igv.js too, packed until the reader opens it.
     """
-    style, script = ((_TEMPLATES / name).read_text(encoding="utf-8") for name in ("style.css", "tables.js"))
-    policy = f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; base-uri 'none'; form-action 'none'"
+    style, scripts, igv = _own("style.css"), [_own("tables.js")], None
+    styles, allowed = f"style-src {_hash(style)}", scripts
+    if content.get("view"):
+        scripts, igv = [*scripts, _own("browser.js")], _own("vendor/igv.min.js.gz.b64")
+        styles, allowed = _IGV_STYLES.format(_hash(style)), [*scripts, gzip.decompress(base64.b64decode(igv)).decode()]
+    policy = f"default-src 'none'; {styles}; script-src {' '.join(map(_hash, allowed))}; base-uri 'none'; form-action 'none'"
     page = (
         _environment()
         .get_template(template)
@@ -35,7 +46,8 @@ def write_page(template: str, destination: Path, content: Mapping[str, Any]) -> 
             content,
             policy=policy,
             style=Markup(style),  # noqa: S704  (our own file)
-            script=Markup(script),  # noqa: S704
+            scripts=[Markup(script) for script in scripts],  # noqa: S704
+            igv=igv and Markup(igv),  # noqa: S704
         )
     )
     with written_aside(destination) as aside:
@@ -83,6 +95,11 @@ def bases(text: str) -> str:
 def words(text: str | None) -> str:
     """Annotation terms as words: ``intron_variant&NMD_variant`` -> ``intron variant, NMD variant``."""
     return _DASH if not text else text.replace("&", ", ").replace("_", " ").replace("|", ", ")
+
+
+def _own(name: str) -> str:
+    """A file of the templates' folder."""
+    return (_TEMPLATES / name).read_text(encoding="utf-8")
 
 
 @cache

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,16 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from dnagrinder.errors import InputError
+from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.genome.variants import Allele
 from dnagrinder.reports import charts
+from dnagrinder.reports.brief import in_short
+from dnagrinder.reports.comparison import TITLES, Comparison, compare
+from dnagrinder.reports.distribution import KINDS, read_distribution, split_kinds
+from dnagrinder.reports.families import CANDIDATES
+from dnagrinder.reports.filters import Filters
 from dnagrinder.reports.findings import (
+    family_warnings,
     het_hom,
     model_warnings,
     predictors,
@@ -27,14 +35,25 @@ from dnagrinder.reports.findings import (
     ts_tv,
 )
 from dnagrinder.reports.haplotypes import haplotype_section
-from dnagrinder.reports.joining import least_expected
+from dnagrinder.reports.loci import browser_view
 from dnagrinder.reports.page import count, write_page
-from dnagrinder.reports.tables import read_summary
+from dnagrinder.reports.tables import read_json, read_summary
 from dnagrinder.scoring.tables import ALLELE_COLUMNS, read_parquet, read_provenance
 
 TOP, PLOTS, LEDGER_ROWS = 100, 20, 200
+EVERYTHING = Filters()
 #: Columns of the top table that are shown only where a row has a value.
-_OPTIONAL = ("genotype", "gene", "consequence", "clinical_significance", "af", "region", "evidence", "points")
+_OPTIONAL = (
+    "genotype",
+    "gene",
+    "consequence",
+    "clinical_significance",
+    "af",
+    "region",
+    "of_common",
+    "evidence",
+    "points",
+)
 _FILES = (
     ("scores.tsv", "Scores of all alleles, tab-separated text"),
     ("scores.parquet", "The same as Parquet"),
@@ -63,6 +82,10 @@ def write_sample_report(
     card: Mapping[str, Any],
     annotated_vcf: str | None = None,
     regions: pd.DataFrame | None = None,
+    distribution: Path | None = None,
+    genome: ReferenceGenome | None = None,
+    filters: Filters = EVERYTHING,
+    family: Path | None = None,
 ) -> None:
     """Write the report of the sample whose tables lie in ``folder`` (context.parquet adds the context plots,
     haplotypes.parquet the section on haplotypes).
@@ -71,26 +94,48 @@ def write_sample_report(
         card: card.json of the checkpoint that made the scores.
         annotated_vcf: link to the annotated VCF as seen from the page, e.g. ``../../callsets/trio/scored.vcf.gz``.
         regions: columns contig, start, end (0-based half-open) and name; the top table names those a variant touches.
+        distribution: scores of all samples of the run, to set the sample's beside.
+        genome: the reference; with it the page holds a genome browser of the top loci.
+        family: family.json of the family whose proband the sample is; its candidates get a section.
+        filters: limit the lists of alleles; counts and distributions stay those of the whole sample.
 
     Raises:
-        InputError: a table is missing or damaged, or ``card`` is of another checkpoint than the scores.
+        InputError: a table is missing or damaged, or ``card`` or ``distribution`` is of other scores.
+        InvariantError: ``distribution`` does not hold the sample's scores.
     """
     summary = read_summary(folder)
     scores = folder / "scores.parquet"
     provenance = read_provenance(scores)
     check_card(card, provenance)
-    table = read_parquet(scores, [*ALLELE_COLUMNS, "kind", "score"])
-    groups = [_top_rows(scores, rows, regions) for rows in least_expected(table, TOP)]
+    table = read_parquet(scores, [*ALLELE_COLUMNS, "kind", "score", "af"])
+    by_kind = split_kinds(table)
+    run = read_distribution(distribution, folder) if distribution else None
+    comparisons = compare(summary["sample"], by_kind, run) if run else []
+    groups = [
+        _ranked(_top_rows(scores, rows, regions), kind, comparisons)
+        for kind, rows in zip(KINDS, filters.least_expected(table, TOP), strict=True)
+    ]
     top = [row for rows in groups for row in rows]
     plots = _context_plots(top, folder / "context.parquet")
     anchors = {plot.row["key"]: plot.anchor for plot in plots}
+    titles = titled([[{**row, "anchor": anchors.get(row["key"])} for row in rows] for rows in groups])
+    plotted = [plot.row for plot in plots]
+    view = browser_view(summary["sample"], plotted or _alternating(groups), folder, genome, regions) if genome else None
+    kin = _family(family, summary["sample"], destination) if family else None
+    limited = filters.words(len(filters.passing(table)), len(table))
     content = {
         "summary": summary,
-        "warnings": [*sample_warnings(summary), *model_warnings(card)],
+        "warnings": [*sample_warnings(summary), *(family_warnings(kin) if kin else []), *model_warnings(card)],
         "facts": {"ts_tv": ts_tv(summary), "het_hom": het_hom(summary)},
-        "histogram": charts.histogram(kind_series(table), "Score: log P(ALT) − log P(REF)"),
-        "groups": titled([[{**row, "anchor": anchors.get(row["key"])} for row in rows] for rows in groups]),
+        "in_short": in_short(summary, scores, titles, comparisons, limited),
+        "histogram": charts.histogram(kind_series(table, comparisons), "Score: log P(ALT) − log P(REF)"),
+        "comparisons": comparisons,
+        "compared": run is not None,
+        "groups": titles,
+        "limited": limited,
+        "family": kin,
         "columns": {name for name in _OPTIONAL if any(row[name] is not None for row in top)},
+        "view": view,
         "plots": plots,
         "shade_key": charts.shade_key(),
         "haplotypes": haplotype_section(folder),
@@ -125,14 +170,10 @@ def model_content(card: Mapping[str, Any], provenance: Mapping[str, Any]) -> dic
     }
 
 
-def kind_series(table: pa.Table) -> list[charts.Series]:
+def kind_series(table: pa.Table, comparisons: Sequence[Comparison] = ()) -> list[charts.Series]:
     """Scores of SNVs and of all other alleles, which are scored by another method and are not comparable."""
-    is_snv = np.array(table["kind"].to_numpy() == "snv", dtype=bool)
-    scores = table["score"].to_numpy()
-    return [
-        charts.Series("Single-nucleotide variants", "snv", scores[is_snv]),
-        charts.Series("Insertions, deletions and other changes", "other", scores[~is_snv]),
-    ]
+    outlines = {one.kind: one.outlines() for one in comparisons}
+    return [charts.Series(TITLES[kind], kind, values, outlines.get(kind, ())) for kind, values in split_kinds(table).items()]
 
 
 def reason_rows(by_reason: Mapping[str, int]) -> list[tuple[str, str, int]]:
@@ -153,13 +194,24 @@ def describe_rows(table: pa.Table) -> list[dict[str, Any]]:
 
 def titled(groups: Sequence[list[dict[str, Any]]]) -> list[tuple[str, str, list[dict[str, Any]]]]:
     """Identifier, heading and rows of the groups (SNVs, others) that have rows."""
-    names = (("snvs", "Single-nucleotide variants"), ("others", "Insertions, deletions and other changes"))
+    names = zip(("snvs", "others"), TITLES.values(), strict=True)
     return [(anchor, title, rows) for (anchor, title), rows in zip(names, groups, strict=True) if rows]
 
 
 def _top_rows(path: Path, numbers: NDArray[np.int64], regions: pd.DataFrame | None) -> list[dict[str, Any]]:
     rows = describe_rows(_rows_at(path, numbers))
     return rows if regions is None else [{**row, "region": _region_names(row, regions)} for row in rows]
+
+
+def _ranked(rows: list[dict[str, Any]], kind: str, comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
+    """The rows with their place among the common alleles of their kind, where that is known."""
+    compared = next((one for one in comparisons if one.kind == kind), None)
+    return [{**row, "of_common": compared.share_of_common(row["score"])} for row in rows] if compared else rows
+
+
+def _alternating(groups: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The first of each group, then the second of each, and so on."""
+    return [row for rows in zip_longest(*groups) for row in rows if row]
 
 
 def _rows_at(path: Path, rows: NDArray[np.int64]) -> pa.Table:
@@ -209,6 +261,15 @@ def _context_plot(anchor: str, row: Mapping[str, Any], context: list[charts.Base
         f"; at the variant {said}" if said else ""
     )
     return ContextPlot(anchor, row, charts.context_map(context, *allele.trimmed(), title), probabilities)
+
+
+def _family(path: Path, sample: str, destination: Path) -> dict[str, Any]:
+    """The content of family.json, with the place of the candidates as seen from the page."""
+    content = read_json(path)
+    if not any(member["name"] == sample and member["role"] == "proband" for member in content.get("members", ())):
+        raise InputError(f"{path} is not of a family whose proband is {sample}")
+    table = Path(os.path.relpath(path.parent / CANDIDATES, destination.parent)).as_posix()
+    return {**content, "table": table}
 
 
 def _ledger_rows(path: Path) -> list[dict[str, Any]]:
