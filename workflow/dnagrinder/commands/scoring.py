@@ -248,6 +248,7 @@ def score_haplotypes(
     window: Window = DEFAULTS.window,
     views: Views = DEFAULTS.views,
     precision: Precision = DEFAULTS.precision,
+    lattice: Lattice = DEFAULTS.lattice,
     device: Device = "auto",
     token_budget: TokenBudget = BUDGET,
     threads: Threads = None,
@@ -261,7 +262,7 @@ def score_haplotypes(
     check_paths([vcf, reference], [out, tsv])
     from dnagrinder.scoring.session import open_session
 
-    parameters = ScoringParameters(window, views, precision)
+    parameters = ScoringParameters(window, views, precision, lattice=lattice)
     with (
         open_session(
             reference, checkpoint, parameters, device=device, token_budget=token_budget, threads=threads
