@@ -129,6 +129,11 @@ def test_unknown_bases_are_no_sites(everything, checkpoint, genome, tmp_path):
     assert np.isnan(run_sites(_NoModel(), prepared)).all()
 
 
+def test_a_site_given_twice_is_refused(checkpoint, genome):
+    with pytest.raises(ValueError, match="each site once"):
+        lattice_inputs(checkpoint.tokenizer, genome, [Site("1", 5), Site("1", 5)], PARAMETERS)
+
+
 class _NoModel:
     def log_probs(self, inputs, _):
         assert not inputs

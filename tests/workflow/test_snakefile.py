@@ -123,6 +123,18 @@ def test_store_is_used_by_the_rules_that_know_it(new_run: Callable[..., Run]) ->
     }
 
 
+def test_lattice_and_tracks_reach_their_commands(new_run: Callable[..., Run]) -> None:
+    shown = new_run(scoring={"lattice": 32}, report={"tracks": True}).snakemake("-n", "-p")
+    commands = [line for line in shown.splitlines() if "-m dnagrinder" in line]
+    assert {re.search(r"-m dnagrinder ([\w-]+)", line)[1] for line in commands if "--lattice=32" in line} == {  # type: ignore[index]
+        "unique-alleles",
+        "score-alleles",
+        "score-context",
+    }
+    assert "/mutagenesis/mean.bedgraph" in shown
+    assert all("--tracks=" in line for line in commands if "score-context" in line)
+
+
 def test_own_python_without_conda(new_run: Callable[..., Run], repository: Path) -> None:
     shown = new_run().snakemake("-n", "-p")
     commands = [line for line in shown.splitlines() if "-m dnagrinder" in line]

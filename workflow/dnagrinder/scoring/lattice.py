@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +51,12 @@ class Tile:
         first = self.core_start + (residue - self.core_start) % spacing
         return [p for p in range(first, self.core_end, spacing) if self.bases[p - self.start] in BASES]
 
+    def strand(self, positions: Sequence[int], *, reverse: bool) -> tuple[str, list[tuple[int, int]]]:
+        """The bases of a strand and (offset in them, position) of ascending ``positions``, offsets ascending."""
+        if reverse:
+            return reverse_complement(self.bases), [(self.end - 1 - p, p) for p in reversed(positions)]
+        return self.bases, [(p - self.start, p) for p in positions]
+
 
 def tile_at(reference: ReferenceGenome, contig: str, number: int, window: int) -> Tile:
     """Tile ``number`` of a contig: core [number TILE, (number + 1) TILE), half a ``window`` of context, both clipped."""
@@ -73,7 +80,9 @@ def lattice_log_probs(
 def lattice_inputs(
     tokenizer: DnaTokenizer, reference: ReferenceGenome, sites: Sequence[Site], parameters: ScoringParameters
 ) -> SiteInputs:
-    """The passes that the sites, each given once, lie in, cut and tokenised, both strands."""
+    """The passes that the sites lie in, cut and tokenised, both strands. Raises ValueError where a site comes twice."""
+    if len(set(sites)) < len(sites):
+        raise ValueError("a lattice pass answers a site once; give each site once")
     groups = {view: tokenizer.bases_at(*view) for view in supported_views(tokenizer, parameters.views)}
     wanted: dict[tuple[str, int], dict[int, dict[int, int]]] = {}  # (contig, tile) -> residue -> position -> index
     for index, site in enumerate(sites):
@@ -83,19 +92,13 @@ def lattice_inputs(
     owners: list[tuple[tuple[int, ...], View, bool]] = []
     for (contig, number), residues in wanted.items():
         tile = tile_at(reference, contig, number, parameters.window)
-        backward = reverse_complement(tile.bases)
-        for residue, indices in residues.items():
-            masked = tile.known_sites(residue, parameters.lattice)
-            for reverse in (False, True):
-                sequence = backward if reverse else tile.bases
-                offsets = (
-                    [(tile.end - 1 - p, p) for p in reversed(masked)] if reverse else [(p - tile.start, p) for p in masked]
-                )
-                for view, (tokens, _) in groups.items():
-                    found = _masked_pass(tokenizer, sequence, offsets, view, tokens, indices)
-                    if found:
-                        inputs.append(found[0])
-                        owners.append((found[1], view, reverse))
+        for (residue, indices), reverse in product(residues.items(), (False, True)):
+            sequence, offsets = tile.strand(tile.known_sites(residue, parameters.lattice), reverse=reverse)
+            for view, (tokens, _) in groups.items():
+                found = _masked_pass(tokenizer, sequence, offsets, view, tokens, indices)
+                if found:
+                    inputs.append(found[0])
+                    owners.append((found[1], view, reverse))
     return SiteInputs(inputs, owners, {view: bases for view, (_, bases) in groups.items()}, len(sites))
 
 
