@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 VIEWS = ((1, 0), (5, 2), (4, 1), (4, 2), (5, 1), (6, 3))
 PRECISIONS = ("float32", "bfloat16")
 METHOD_REVISION = 2  # raised by every change of the code that changes a score; part of the parameters' digest
+HAPLOTYPE_METHOD = "chain_of_blocks/1"  # raised by every change of the code that changes a score of a haplotype alone
 TOKEN_BUDGET = 8192  # tokens of a pack; 8 row blocks, ~150 MB of activations in `base`
 
 
