@@ -6,14 +6,17 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from dnagrinder.genome.cis import MNV_GAP, CisHaplotype
-from dnagrinder.scoring.haplotypes import METHOD, HaplotypeScore
+from dnagrinder.scoring.parameters import HAPLOTYPE_METHOD
 from dnagrinder.scoring.tables import ALLELE_COLUMNS, ALLELE_SCHEMA
+
+if TYPE_CHECKING:
+    from dnagrinder.scoring.haplotypes import HaplotypeScore
 
 HAPLOTYPE_SCHEMA = pa.schema(
     [
@@ -79,7 +82,10 @@ def haplotype_provenance(
     counted = {
         sample: dict(sorted((str(name), times) for name, times in counts.items())) for sample, counts in outcomes.items()
     }
-    return {**provenance, "haplotypes": {"distance": distance, "mnv_gap": MNV_GAP, "method": METHOD, "outcomes": counted}}
+    return {
+        **provenance,
+        "haplotypes": {"distance": distance, "mnv_gap": MNV_GAP, "method": HAPLOTYPE_METHOD, "outcomes": counted},
+    }
 
 
 def haplotype_counts(table: pa.Table, provenance: Mapping[str, Any]) -> dict[str, Any]:

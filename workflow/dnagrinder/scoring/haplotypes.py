@@ -42,7 +42,6 @@ from dnagrinder.scoring.packing import Engine
 from dnagrinder.scoring.parameters import ScoringParameters
 
 CHUNK = 16  # haplotypes taken up together, the next ones prepared meanwhile; bounds memory, never changes a score
-METHOD = "chain_of_blocks/1"  # raised by every change of the code that changes a score of a haplotype
 
 
 @dataclass(frozen=True)
