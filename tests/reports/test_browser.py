@@ -277,6 +277,19 @@ def test_genome_browser_starts_by_keyboard_goes_to_a_place_and_asks_for_nothing(
     assert browser.requests == [pages["sample"].as_uri()]
 
 
+def test_genome_browser_fits_narrow_screens(pages: dict[str, Path]) -> None:
+    with Browser(width=600, height=844) as browser:
+        browser.open(pages["sample"])
+        browser.run("document.getElementById('browser-open').click()")
+        wait_for(browser, f"{STAGE}.shadowRoot?.querySelectorAll('.igv-track-label').length >= 3")
+        icons = f"Array.from({STAGE}.shadowRoot.querySelectorAll('*'), one => getComputedStyle(one).backgroundImage)"
+        wait_for(browser, f"{icons}.some(one => one.startsWith('url('))")
+        assert [text for text in browser.complaints if IGV_SAYS not in text] == []
+        asked = [address for address in browser.requests if not address.startswith("data:")]  # icons, held in the page
+        assert asked == [pages["sample"].as_uri()]
+        assert browser.run("document.documentElement.scrollWidth") <= 600
+
+
 def test_genome_browser_is_not_printed(pages: dict[str, Path], browser: Browser) -> None:
     browser.scheme("light", "print")
     browser.open(pages["sample"])

@@ -75,7 +75,7 @@ def browser_view(
          "displayMode": "EXPANDED", "visibilityWindow": -1, "height": 90},
         _wig("Score", "#1b5e8c", [_feature(row, len(row["ref"]), row["score"]) for row in variants]),
         _wig("P(reference base)", "#8a4f9e", list(_contexts(folder / "context.parquet", slices)), {"min": 0, "max": 1}),
-        {"name": "Regions", "type": "annotation", "features": list(_touched(regions, slices)), "displayMode": "EXPANDED"},
+        {"name": "Regions", "type": "annotation", "features": list(_touched(regions, slices)), "height": 50},
     ]  # fmt: skip
     return {
         "loci": [_locus(row, genome) for row in shown],

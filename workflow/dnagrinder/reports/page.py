@@ -20,10 +20,10 @@ from dnagrinder.genome.files import written_aside
 _TEMPLATES = Path(__file__).parent / "templates"
 _LONG_ALLELE = 14
 _DASH = "–"
-#: igv.js adds two style sheets, allowed by hash after our own, and sets style attributes (its other styles are constructed).
+#: igv.js adds two style sheets, allowed by hash after our own, sets style attributes, and has icons in data: addresses.
 _IGV_STYLES = (
     "style-src {} 'sha256-ITHmamcImsZ/Je1xrdtDLZVvRSpj1Zokb6uHXORB824=' "
-    "'sha256-NTwDUA6nIvRRpI2lIBtHJqkV0TlTj4HVmI6vI81fIfM='; style-src-attr 'unsafe-inline'"
+    "'sha256-NTwDUA6nIvRRpI2lIBtHJqkV0TlTj4HVmI6vI81fIfM='; style-src-attr 'unsafe-inline'; img-src data:"
 )
 
 
