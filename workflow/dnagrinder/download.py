@@ -23,6 +23,10 @@ from dnagrinder.genome.files import UNWRITABLE, unwritable, written_aside
 
 SCHEMES = ("https://", "http://", "ftp://", "file://")
 TIMEOUT_SECONDS = 60
+NO_CREDENTIALS = (
+    "a name or password in an address would stand in logs and reports; write it into ~/.netrc "
+    "(machine HOST login NAME password PASSWORD) and leave it out of the address"
+)
 
 
 def download(url: str, sha256: str, destination: Path) -> None:
@@ -48,23 +52,25 @@ def download(url: str, sha256: str, destination: Path) -> None:
         except (OSError, ValueError, http.client.HTTPException) as error:
             if isinstance(error, OSError) and error.errno in UNWRITABLE:
                 raise unwritable(destination, error) from error
-            is_invalid = isinstance(error, ValueError | http.client.InvalidURL)  # their texts hold parts of the address
-            raise InputError(f"{url}: cannot be fetched: {'no valid address' if is_invalid else error}") from error
+            raise InputError(f"{url}: cannot be fetched: {_reason(error)}") from error
         with aside.open("rb") as handle:
             found = hashlib.file_digest(handle, "sha256").hexdigest()
         if found != sha256.lower():
             raise InputError(f"{url}: sha256 is {found}, expected {sha256}; the file there is not the one meant")
 
 
-NO_CREDENTIALS = (
-    "a name or password in an address would stand in logs and reports; write it into ~/.netrc "
-    "(machine HOST login NAME password PASSWORD) and leave it out of the address"
-)
-
-
 def has_credentials(url: str) -> bool:
     """Whether an address holds a name or a password."""
     return CREDENTIALS.match(url) is not None
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, without the parts of the address that many messages hold."""
+    if isinstance(error, urllib.error.URLError) and isinstance(error.reason, Exception):
+        return _reason(error.reason)
+    if isinstance(error, ValueError | http.client.InvalidURL):
+        return "no valid address"
+    return error.strerror if isinstance(error, OSError) and error.filename and error.strerror else str(error)
 
 
 def _request(url: str) -> urllib.request.Request:

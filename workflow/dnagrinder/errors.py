@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 
 #: Scheme, then name and password of an address; a password may hold anything but ``@`` (``:8080/`` is a port).
-CREDENTIALS = re.compile(r"(\w+://)(?:[^\s/?#@]*|(?![^\s/?#:@]*:\d+/)[^\s/?#:@]*:[^\s@]*)@")
-_QUERY = re.compile(r"(\w+://[^\s?#]*\?)[^\s#'\"]+")
+CREDENTIALS = re.compile(r"(\w*://)(?:[^\s/?#@]*|(?![^\s/?#:@]*:\d+/)[^\s/?#:@]*:[^\s@]*)@")
+_QUERY = re.compile(r"(\w*://[^\s?#]*\?)[^\s#'\"]+")
 
 
 def without_secrets(text: str) -> str:

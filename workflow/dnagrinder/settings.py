@@ -21,6 +21,7 @@ from jsonschema.exceptions import ValidationError
 from dnagrinder.download import NO_CREDENTIALS, has_credentials
 from dnagrinder.errors import ConfigError
 from dnagrinder.samplesheet import Callset, Sample, assign_callsets, family_problems, read_rows, row_problems
+from dnagrinder.yaml_values import MOST_VALUES, is_too_large
 
 PACKAGE = Path(__file__).resolve().parent
 SCHEMAS = PACKAGE.parent / "schemas"
@@ -203,6 +204,10 @@ def load_settings(config: Mapping[str, Any], base: Path, schemas: Path = SCHEMAS
     Raises:
         ConfigError: with all problems found.
     """
+    if is_too_large(config):
+        raise ConfigError(
+            "1 problem(s) in the settings", [f"config: more than {MOST_VALUES:,} values; are there YAML aliases?"]
+        )
     schema = _read_schema(schemas / "config.schema.yaml")
     filled = with_defaults(dict(config), schema)
     problems = schema_problems(filled, schema, "config")

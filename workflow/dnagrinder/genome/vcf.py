@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import os
-import shutil
 import tempfile
 import zlib
 from collections import Counter
@@ -18,7 +17,15 @@ import pysam
 
 from dnagrinder.errors import BuildMismatchError, ConfigError, InputError
 from dnagrinder.genome.annotations import Annotator
-from dnagrinder.genome.files import UNWRITABLE, compression, existing_file, open_text, scratch_folder, unwritable
+from dnagrinder.genome.files import (
+    UNWRITABLE,
+    bounded_lines,
+    compression,
+    existing_file,
+    open_text,
+    scratch_folder,
+    unwritable,
+)
 from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.genome.variants import DEFAULT_WINDOW, Allele, Reason, Verdict, judge
 from dnagrinder.genome.vcf_lines import check_header_size, line_problems, record_problems
@@ -223,7 +230,7 @@ class VcfFile:
         copy = self._resources.enter_context(scratch_folder(target)) / "plain.vcf"
         try:
             with gzip.open(self.path) as packed, copy.open("wb") as plain:
-                shutil.copyfileobj(packed, plain, 1 << 20)
+                plain.writelines(line + b"\n" for line in bounded_lines(packed.read, f"VCF {self.path}"))
         except (EOFError, OSError, zlib.error) as error:
             if isinstance(error, OSError) and error.errno in UNWRITABLE:
                 raise unwritable(copy, error) from error

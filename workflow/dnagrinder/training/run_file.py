@@ -20,6 +20,7 @@ from dnagrinder.training.evaluation_plan import EvaluationPlan, parse_evaluation
 from dnagrinder.training.mapping import built
 from dnagrinder.training.masking import Masking
 from dnagrinder.training.recipe import Recipe
+from dnagrinder.yaml_values import MOST_VALUES, is_too_large
 
 KEYS = ("name", "description", "corpus", "tokenizer", "architecture", "recipe", "masking", "evaluation", "limits")
 OPTIONAL_KEYS = ("initial_checkpoint",)
@@ -78,8 +79,10 @@ def read_run_file(path: Path, data: Path | None = None) -> Run:
     """
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+    except (OSError, yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"run file {path} cannot be read: {error}") from error
+    if is_too_large(document):
+        raise ConfigError(f"run file {path}: more than {MOST_VALUES:,} values; are there YAML aliases?")
     if not isinstance(document, dict):
         raise ConfigError(f"run file {path}: expected a mapping with the keys {', '.join(KEYS)}")
     problems = [f"unknown key {key}" for key in sorted(map(str, set(document) - {*KEYS, *OPTIONAL_KEYS}))]
