@@ -1,4 +1,5 @@
 # Shared by all rules. The place of the library, the Python that runs it, the checked settings, the files of the model.
+import json
 import os
 import re
 import shlex
@@ -34,7 +35,7 @@ def any_of(names):
 LIBRARY = [str(library_root() / folder) for folder in ("workflow", "kernels")]
 sys.path[:0] = [folder for folder in LIBRARY if folder not in sys.path]
 
-from dnagrinder.errors import ConfigError
+from dnagrinder.errors import ConfigError, without_secrets
 from dnagrinder.settings import CHECKPOINT_FILES, interpreter, load_settings
 
 try:
@@ -61,6 +62,8 @@ DNAGRINDER = shlex.join(
         "dnagrinder",
     ]
 )
+# For the provenance; a job that is a Snakemake of its own inherits the command of the first.
+os.environ.setdefault("DNAGRINDER_COMMAND", shlex.join(sys.argv))
 GPUS = 1 if SETTINGS.device == "cuda" else 0
 MODEL_ENV = "../envs/gpu.yaml" if GPUS else "../envs/dnagrinder.yaml"
 
@@ -86,6 +89,17 @@ SAMPLES = [sample.name for sample in SETTINGS.samples]
 SCORES = [
     *(f"<results>/scores/scores-{shard}.parquet" for shard in SETTINGS.shards),
     "<results>/shards/stored.parquet",
+]
+RESULTS = [
+    *expand("<results>/callsets/{callset}/scored.vcf.gz", callset=CALLSETS),
+    *expand(
+        "<results>/samples/{sample}/{file}",
+        sample=SAMPLES,
+        file=["scores.tsv", "ledger.tsv", "report.html"],
+    ),
+    "<results>/cohort/report.html",
+    "<results>/cohort/dnagrinder_mqc.json",
+    *(["<results>/regions/regions.parquet"] if SETTINGS.regions else []),
 ]
 GENOME = multiext("<results>/reference/genome.fa", ".gz", ".gz.fai", ".gz.gzi")
 

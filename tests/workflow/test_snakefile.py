@@ -26,6 +26,7 @@ EXPECTED_JOBS = {
     "report_sample": 3,
     "report_cohort": 1,
     "score_regions": 1,
+    "write_provenance": 1,
     "all": 1,
 }
 IMPORT = """\

@@ -6,6 +6,17 @@ one line and exits with the class's ``exit_code``; anything outside this family 
 
 from __future__ import annotations
 
+import re
+
+#: Scheme, then name and password of an address; a password may hold anything but ``@`` (``:8080/`` is a port).
+CREDENTIALS = re.compile(r"(\w+://)(?:[^\s/?#@]*|(?![^\s/?#:@]*:\d+/)[^\s/?#:@]*:[^\s@]*)@")
+_QUERY = re.compile(r"(\w+://[^\s?#]*\?)[^\s#'\"]+")
+
+
+def without_secrets(text: str) -> str:
+    """The text with ``***`` for user and password, and for the query, of every address in it."""
+    return _QUERY.sub(r"\1***", CREDENTIALS.sub(r"\1***@", text))
+
 
 class DnaGrinderError(Exception):
     """Base of every error that a user can cause or mend."""
