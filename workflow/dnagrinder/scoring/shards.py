@@ -5,19 +5,33 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from dnagrinder.scoring.tables import ALLELE_COLUMNS, ALLELE_SCHEMA, read_parquet, write_parquet
 
+_HELD = 2_000_000  # rows of several call sets that are held before repeats are dropped
 BLOCK_COST = 1.5  # work of an indel or MNV relative to an SNV: blocks are masked in both windows, sites are shared
 
 
 def unique_alleles(tables: Sequence[Path]) -> pa.Table:
-    """Union of the alleles of several call sets, each once, sorted by contig, start, ref and alt."""
-    parts = [read_parquet(path, ALLELE_COLUMNS).cast(ALLELE_SCHEMA) for path in tables]
-    union = pa.concat_tables(parts) if parts else ALLELE_SCHEMA.empty_table()
-    return union.group_by(list(ALLELE_COLUMNS)).aggregate([]).sort_by([(name, "ascending") for name in ALLELE_COLUMNS])
+    """Union of the alleles of several call sets, each once, sorted by contig, start, ref and alt.
+
+    Repeats are dropped whenever they may be half of what is held, so memory grows with the different alleles, not with the
+    call sets, and the work stays linear in the alleles read.
+    """
+    held, limit = [ALLELE_SCHEMA.empty_table()], _HELD
+    for path in tables:
+        held.append(read_parquet(path, ALLELE_COLUMNS).cast(ALLELE_SCHEMA))
+        if sum(map(len, held)) > limit:
+            held = [_each_once(held)]
+            limit = max(_HELD, 2 * len(held[0]))
+    return _each_once(held).sort_by([(name, "ascending") for name in ALLELE_COLUMNS])
+
+
+def _each_once(parts: list[pa.Table]) -> pa.Table:
+    return pa.concat_tables(parts).group_by(list(ALLELE_COLUMNS)).aggregate([])
 
 
 def write_shards(alleles: pa.Table, shards: int, folder: Path) -> list[Path]:
@@ -28,16 +42,13 @@ def write_shards(alleles: pa.Table, shards: int, folder: Path) -> list[Path]:
     """
     snv = pc.and_(pc.equal(pc.utf8_length(alleles["ref"]), 1), pc.equal(pc.utf8_length(alleles["alt"]), 1))
     cost = pc.if_else(snv, 1.0, BLOCK_COST)
-    running = pc.cumulative_sum(cost).to_pylist() if len(alleles) else []
-    total = running[-1] if running else 0.0
+    running = pc.cumulative_sum(cost).to_numpy() if len(alleles) else np.empty(0)
+    total = running[-1] if len(running) else 0.0
     paths = []
     first = 0
     for number in range(1, shards + 1):
-        last = first
-        while last < len(running) and running[last] <= total * number / shards + 1e-9:
-            last += 1
-        if number == shards:
-            last = len(running)
+        reached = int(np.searchsorted(running, total * number / shards + 1e-9, side="right"))
+        last = len(running) if number == shards else max(first, reached)
         path = folder / f"shard-{number:04d}-of-{shards:04d}.parquet"
         write_parquet(alleles.slice(first, last - first).combine_chunks(), path)
         paths.append(path)
