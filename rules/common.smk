@@ -1,4 +1,5 @@
 # Shared by all rules. The place of the library, the Python that runs it, the checked settings, the files of the model.
+import json
 import os
 import re
 import shlex
@@ -39,7 +40,7 @@ def given(paths):
 LIBRARY = [str(library_root() / folder) for folder in ("workflow", "kernels")]
 sys.path[:0] = [folder for folder in LIBRARY if folder not in sys.path]
 
-from dnagrinder.errors import ConfigError
+from dnagrinder.errors import ConfigError, without_secrets
 from dnagrinder.settings import CHECKPOINT_FILES, interpreter, load_settings
 
 try:
@@ -66,6 +67,8 @@ DNAGRINDER = shlex.join(
         "dnagrinder",
     ]
 )
+# For the provenance; a job that is a Snakemake of its own inherits the command of the first.
+os.environ.setdefault("DNAGRINDER_COMMAND", shlex.join(sys.argv))
 GPUS = 1 if SETTINGS.device == "cuda" else 0
 MODEL_ENV = "../envs/gpu.yaml" if GPUS else "../envs/dnagrinder.yaml"
 
@@ -105,6 +108,18 @@ SAMPLE_HAPLOTYPES = (
     if WITH_HAPLOTYPES
     else []
 )
+RESULTS = [
+    *expand("<results>/callsets/{callset}/scored.vcf.gz", callset=CALLSETS),
+    *expand(
+        "<results>/samples/{sample}/{file}",
+        sample=SAMPLES,
+        file=["scores.tsv", "ledger.tsv", "report.html"],
+    ),
+    *expand("<results>/families/{family}/candidates.tsv", family=FAMILIES),
+    "<results>/cohort/report.html",
+    "<results>/cohort/dnagrinder_mqc.json",
+    *(["<results>/regions/regions.parquet"] if SETTINGS.regions else []),
+]
 GENOME = multiext("<results>/reference/genome.fa", ".gz", ".gz.fai", ".gz.gzi")
 
 

@@ -18,6 +18,8 @@ rule annotate_variants:
         index="<results>/callsets/{callset}/scored.vcf.gz.tbi",
     log:
         "<logs>/callsets/{callset}/scored.log",
+    benchmark:
+        "<benchmarks>/callsets/{callset}/scored.tsv"
     conda:
         "../envs/dnagrinder.yaml"
     threads: 1
@@ -67,6 +69,8 @@ rule annotate_sample:
         ),
     log:
         "<logs>/samples/{sample}/scores.log",
+    benchmark:
+        "<benchmarks>/samples/{sample}/scores.tsv"
     conda:
         "../envs/dnagrinder.yaml"
     threads: 1
@@ -182,6 +186,8 @@ rule report_sample:
         ),
     log:
         "<logs>/samples/{sample}/report.log",
+    benchmark:
+        "<benchmarks>/samples/{sample}/report.tsv"
     conda:
         "../envs/dnagrinder.yaml"
     threads: 1
@@ -225,6 +231,8 @@ rule report_cohort:
         multiqc="<results>/cohort/dnagrinder_mqc.json",
     log:
         "<logs>/cohort/report.log",
+    benchmark:
+        "<benchmarks>/cohort/report.tsv"
     conda:
         "../envs/dnagrinder.yaml"
     threads: 1
@@ -237,6 +245,38 @@ rule report_cohort:
             dict.fromkeys(os.path.dirname(path) for path in input.tables)
         ),
         model=model_folder,
+        provenance=lambda wildcards, output: os.path.join(
+            os.path.dirname(os.path.dirname(output.page)), "provenance.json"
+        ),
     shell:
         "{params.dnagrinder} report cohort {params.folders:q} --checkpoint {params.model:q} --scores {output.scores:q}"
-        " --out {output.page:q} --multiqc {output.multiqc:q} > {log:q} 2>&1"
+        " --out {output.page:q} --multiqc {output.multiqc:q} --provenance {params.provenance:q} > {log:q} 2>&1"
+
+
+# Last of all: what the results are, and what making them took.
+rule write_provenance:
+    input:
+        RESULTS,
+    output:
+        report(
+            "<results>/provenance.json",
+            caption="../workflow/report/provenance.rst",
+            category="Provenance",
+            labels={"file": "files, checksums, versions and settings (RO-Crate)"},
+        ),
+    log:
+        "<logs>/provenance.log",
+    conda:
+        "../envs/dnagrinder.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=120,
+    params:
+        dnagrinder=DNAGRINDER,
+        folder=output_folder,
+        config=lambda wildcards: without_secrets(json.dumps(config, sort_keys=True)),
+        benchmarks=workflow.pathvars.apply("<benchmarks>"),
+    shell:
+        "{params.dnagrinder} provenance {params.folder:q} --config {params.config:q} --benchmarks {params.benchmarks:q}"
+        " --out {output:q} > {log:q} 2>&1"

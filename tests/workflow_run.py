@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from dnagrinder.reports.provenance import without_run
 
 SITES = 12  # first records kept of each VCF
 JOINT_SAMPLES = ("HG00171", "HG01500")
@@ -32,9 +36,12 @@ class Run:
     repository: Path
     settings: dict[str, Any]
 
-    def snakemake(self, *arguments: str, environment: dict[str, str] | None = None) -> str:
-        """Run Snakemake on workflow/Snakefile; returns what it printed. Fails the test on another exit status than 0."""
-        command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
+    def snakemake(self, *arguments: str, environment: dict[str, str] | None = None, launcher: Sequence[str] = ()) -> str:
+        """Run Snakemake on workflow/Snakefile; returns what it printed. Fails the test on another exit status than 0.
+
+        ``launcher`` is a command that runs the rest of its command line.
+        """
+        command = [*launcher, sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
         if not {"-s", "--snakefile"} & set(arguments):
             command += ["--snakefile", str(self.repository / "workflow" / "Snakefile")]
         variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
@@ -53,9 +60,12 @@ class Run:
         return done.stdout
 
     def outputs(self, below: str = "results") -> dict[str, bytes]:
-        """Content of every file below a folder of the run, by its path there."""
+        """Content of every file below a folder of the run, by its path there; of provenance.json what no run changes."""
         root = self.folder / below
-        return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+        found = {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+        if "provenance.json" in found:
+            found["provenance.json"] = json.dumps(without_run(json.loads(found["provenance.json"]))).encode()
+        return found
 
 
 def first_sites(source: Path, destination: Path, columns: tuple[str, ...]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,20 +13,14 @@ import pyarrow as pa
 import pysam
 from numpy.typing import NDArray
 
+from dnagrinder.genome.reference import ReferenceGenome
+from dnagrinder.model.checkpoint import open_checkpoint
+from dnagrinder.scoring.parameters import ScoringParameters, provenance
 from dnagrinder.scoring.tables import ALLELE_COLUMNS, SCORE_SCHEMA, read_parquet, write_parquet
 
 _LINES = 50_000  # records composed at a time
 _LONGEST = 6  # bases deleted or inserted at most
 _BLOCK = 500  # records that a simulated haplotype copies from one haplotype of the panel
-
-PROVENANCE: dict[str, Any] = {
-    "tool_version": "0",
-    "checkpoint": {"name": "invented", "sha256": hashlib.sha256(b"weights").hexdigest()},
-    "tokenizer_sha256": hashlib.sha256(b"tokenizer").hexdigest(),
-    "reference_sha256": hashlib.sha256(b"reference").hexdigest(),
-    "parameters": {"window": 512, "views": 1, "precision": "float32", "epsilon": 1e-06},
-    "parameters_sha256": hashlib.sha256(b"parameters").hexdigest(),
-}
 
 
 def write_sites(path: Path, fasta: Path, contig: str, records: int, seed: int = 1) -> None:
@@ -140,7 +133,13 @@ def _columns(names: Sequence[str]) -> str:
     return "\t".join(["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "FORMAT", *names]) + "\n"
 
 
-def invent_scores(shards: Sequence[Path], folder: Path, seed: int = 3) -> list[Path]:
+def invented_origin(fasta: Path) -> dict[str, Any]:
+    """The provenance of scores that `mini` would give on this reference with the default parameters."""
+    with ReferenceGenome.open(fasta) as genome:
+        return provenance(open_checkpoint("mini"), genome.digest(), ScoringParameters())
+
+
+def invent_scores(shards: Sequence[Path], folder: Path, origin: dict[str, Any], seed: int = 3) -> list[Path]:
     """A score table for each shard of unique alleles, as score-alleles would write it."""
     draw = np.random.default_rng(seed)
     paths = []
@@ -160,5 +159,5 @@ def invent_scores(shards: Sequence[Path], folder: Path, seed: int = 3) -> list[P
             "status": pa.array(["scored"]).take(pa.array(np.zeros(rows, np.int8))),
         }
         paths.append(folder / shard.name.replace("shard", "scores"))
-        write_parquet(pa.table(columns).cast(SCORE_SCHEMA), paths[-1], PROVENANCE)
+        write_parquet(pa.table(columns).cast(SCORE_SCHEMA), paths[-1], origin)
     return paths

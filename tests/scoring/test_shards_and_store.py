@@ -1,5 +1,7 @@
 """Shards hold every allele once; the store gives back what was scored and nothing else."""
 
+from unittest import mock
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -43,14 +45,15 @@ def score_table(rows, score=-1.5):
 
 
 @settings(deadline=None)
-@given(callsets=st.lists(ALLELES, min_size=1, max_size=3), shards=st.integers(1, 7))
-def test_shards_are_the_union_once_and_in_order(tmp_path_factory, callsets, shards):
+@given(callsets=st.lists(ALLELES, min_size=1, max_size=3), shards=st.integers(1, 7), held=st.sampled_from([0, 3, 10**6]))
+def test_shards_are_the_union_once_and_in_order(tmp_path_factory, callsets, shards, held):
     folder = tmp_path_factory.mktemp("shards")
     paths = []
     for number, rows in enumerate(callsets):
         paths.append(folder / f"{number}.parquet")
         write_parquet(allele_table(rows), paths[-1])
-    unique = unique_alleles(paths)
+    with mock.patch("dnagrinder.scoring.shards._HELD", held):
+        unique = unique_alleles(paths)
     work = allele_work(unique, {"1": 60, "2": 60}, ScoringParameters(window=32))
     written = write_shards(unique, work, shards, folder / "out")
     assert [p.name for p in written] == [f"shard-{i:04d}-of-{shards:04d}.parquet" for i in range(1, shards + 1)]

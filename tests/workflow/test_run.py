@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +16,9 @@ import pytest
 from workflow_run import JOINT_SAMPLES, SITES, Run
 
 from dnagrinder.cli import main
+from dnagrinder.genome.files import file_sha256
 from dnagrinder.reports.explain import explain
+from dnagrinder.reports.provenance import RULES
 
 SAMPLES = ("one", *JOINT_SAMPLES)
 RESULTS = {
@@ -62,6 +66,7 @@ RESULTS = {
     "regions/ledger.tsv",
     "regions/regions.parquet",
     "regions/regions.bedgraph",
+    "provenance.json",
 }
 
 
@@ -178,6 +183,38 @@ def test_scores_do_not_depend_on_shards_and_order(
     assert got.equals(wanted)
 
 
-def test_report_of_the_workflow(finished: Run) -> None:
-    finished.snakemake("--report", "report.zip")
-    assert (finished.folder / "report.zip").stat().st_size > 10_000
+def test_report_of_the_workflow_needs_no_network_and_holds_what_is_declared(finished: Run) -> None:
+    nowhere = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
+    alone = subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False).returncode == 0
+    launcher = ["unshare", "--net"] if alone else []
+    finished.snakemake("--report", "report.zip", environment=nowhere | {"no_proxy": "", "NO_PROXY": ""}, launcher=launcher)
+    results = finished.folder / "results"
+    declared = [
+        *(f"callsets/{callset}/scored.vcf.gz" for callset in ("one", "joint")),
+        *(f"samples/{sample}/{name}" for sample in SAMPLES for name in ("scores.tsv", "ledger.tsv", "report.html")),
+        "cohort/report.html",
+        "regions/regions.parquet",
+        "regions/regions.bedgraph",
+        "provenance.json",
+    ]
+    with zipfile.ZipFile(finished.folder / "report.zip") as packed:
+        assert packed.testzip() is None
+        held = sorted((Path(name).name, packed.read(name)) for name in packed.namelist() if "/data/raw/" in name)
+        page = packed.read("report/report.html").decode()
+    assert held == sorted((Path(name).name, (results / name).read_bytes()) for name in declared)
+    for category in ("Scored variants", "Not scored, and why", "Reports", "Regions", "Provenance"):
+        assert category in page
+
+
+def test_provenance_names_every_file_and_the_cost_of_every_rule(finished: Run) -> None:
+    results = finished.folder / "results"
+    graph = {entity["@id"]: entity for entity in json.loads((results / "provenance.json").read_text())["@graph"]}
+    files = {name: entity["sha256"] for name, entity in graph.items() if entity["@type"] == "File"}
+    assert files == {name: file_sha256(results / name) for name in RESULTS - {"provenance.json"}}
+    assert json.loads(graph["#config"]["value"]) == finished.settings
+    assert "--cores 2" in graph["#run"]["description"]
+    costs = {name.removeprefix("#run/rule/") for name in graph if name.startswith("#run/rule/") and name.count("/") == 2}
+    assert costs == {*RULES.values()}
+    assert graph["#run/rule/report_sample/jobs"]["value"] == len(SAMPLES)
+    assert graph["#run/rule/score_alleles/CPU_seconds"]["value"] > 0
+    assert 'href="../provenance.json"' in (results / "cohort" / "report.html").read_text()

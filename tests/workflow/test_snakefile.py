@@ -25,6 +25,7 @@ EXPECTED_JOBS = {
     "report_sample": 3,
     "report_cohort": 1,
     "score_regions": 1,
+    "write_provenance": 1,
     "all": 1,
 }
 MODEL_RULES = ("score_alleles", "score_haplotypes", "score_context", "score_regions")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -24,6 +25,7 @@ from dnagrinder.reports.filters import Filters
 from dnagrinder.reports.haplotypes import write_sample_haplotypes
 from dnagrinder.reports.joining import common_provenance
 from dnagrinder.reports.multiqc import write_multiqc
+from dnagrinder.reports.provenance import write_provenance
 from dnagrinder.reports.sample import write_sample_report
 from dnagrinder.reports.tables import build_sample_tables
 from dnagrinder.reports.vcf import annotate_vcf
@@ -52,6 +54,7 @@ def register(app: typer.Typer) -> None:
     report.command("cohort")(report_cohort)
     report.command("distribution")(report_distribution)
     app.add_typer(report, name="report")
+    app.command("provenance")(provenance)
 
 
 def annotate(
@@ -206,9 +209,11 @@ def report_cohort(
     scores: Annotated[Path, typer.Option(help="Parquet of the cohort's unique alleles to write.")],
     multiqc: Annotated[Path, typer.Option(help="MultiQC section to write; its name ends in _mqc.json.")],
     checkpoint: CheckpointName = "mini",
+    provenance: Annotated[Path | None, typer.Option(help="The run's provenance.json, which the page links to.")] = None,
 ) -> None:
     """Write the cohort's page, its table of unique alleles and its MultiQC section."""
-    write_cohort_report(folders, out, scores=scores, card=open_checkpoint(checkpoint).card)
+    link = Path(os.path.relpath(provenance, out.parent)).as_posix() if provenance else None
+    write_cohort_report(folders, out, scores=scores, card=open_checkpoint(checkpoint).card, provenance_file=link)
     write_multiqc(folders, multiqc)
 
 
@@ -218,6 +223,26 @@ def report_distribution(
 ) -> None:
     """Write how the scores of all samples lie, for report sample --distribution."""
     write_distribution(folders, out)
+
+
+def provenance(
+    results: Annotated[Path, typer.Argument(help="Folder with the results of a finished run of the workflow.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="JSON-LD to write, in the shape of an RO-Crate 1.1.")],
+    config: Annotated[str, typer.Option(help="The run's settings as JSON.")] = "{}",
+    benchmarks: Annotated[Path | None, typer.Option(help="Folder of Snakemake's benchmark files.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Describe a finished run: files with checksums, model, reference, parameters, settings, versions, cost of each rule.
+
+    The command line that started the run is taken from the variable DNAGRINDER_COMMAND, which the workflow sets.
+    """
+    try:
+        settings = json.loads(config)
+    except ValueError as error:
+        raise ConfigError(f"--config is no JSON: {error}") from error
+    command = os.environ.get("DNAGRINDER_COMMAND")
+    content = write_provenance(results, out, config=settings, benchmarks=benchmarks, command=command)
+    show({"files": sum(entity["@type"] == "File" for entity in content["@graph"])}, as_json)
 
 
 @contextmanager

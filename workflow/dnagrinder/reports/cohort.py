@@ -38,11 +38,17 @@ _OPTIONAL = ("gene", "consequence", "clinical_significance")
 
 
 def write_cohort_report(
-    folders: Sequence[Path], destination: Path, *, scores: Path, card: Mapping[str, Any] | None = None
+    folders: Sequence[Path],
+    destination: Path,
+    *,
+    scores: Path,
+    card: Mapping[str, Any] | None = None,
+    provenance_file: str | None = None,
 ) -> None:
     """Write the cohort's page and ``scores`` (Parquet, see :func:`cohort_table`) from the samples' folders.
 
     ``card`` is the card.json of the checkpoint that made the scores; without it the page says nothing of its quality.
+    ``provenance_file`` is a link to the run's provenance.json as seen from the page.
 
     Raises:
         InputError: no sample, a sample twice, a table missing, or samples scored with different models or parameters.
@@ -80,6 +86,7 @@ def write_cohort_report(
             (code, text, times, sum(code in summary["rejected_by_reason"] for summary in summaries))
             for code, text, times in reason_rows(by_reason)
         ],
+        "provenance_file": provenance_file,
         "scores_file": Path(os.path.relpath(scores, destination.parent)).as_posix(),
         **model_content(card if card is not None else {"name": provenance["checkpoint"]["name"]}, provenance),
     }

@@ -14,12 +14,26 @@ from numpy.typing import NDArray
 from dnagrinder.scoring.parameters import ScoringParameters
 from dnagrinder.scoring.tables import ALLELE_COLUMNS, ALLELE_SCHEMA, read_parquet, write_parquet
 
+_HELD = 2_000_000  # rows of several call sets that are held before repeats are dropped
+
 
 def unique_alleles(tables: Sequence[Path]) -> pa.Table:
-    """Union of the alleles of several call sets, each once, sorted by contig, start, ref and alt."""
-    parts = [read_parquet(path, ALLELE_COLUMNS).cast(ALLELE_SCHEMA) for path in tables]
-    union = pa.concat_tables(parts) if parts else ALLELE_SCHEMA.empty_table()
-    return union.group_by(list(ALLELE_COLUMNS)).aggregate([]).sort_by([(name, "ascending") for name in ALLELE_COLUMNS])
+    """Union of the alleles of several call sets, each once, sorted by contig, start, ref and alt.
+
+    Repeats are dropped whenever they may be half of what is held, so memory grows with the different alleles, not with the
+    call sets, and the work stays linear in the alleles read.
+    """
+    held, limit = [ALLELE_SCHEMA.empty_table()], _HELD
+    for path in tables:
+        held.append(read_parquet(path, ALLELE_COLUMNS).cast(ALLELE_SCHEMA))
+        if sum(map(len, held)) > limit:
+            held = [_each_once(held)]
+            limit = max(_HELD, 2 * len(held[0]))
+    return _each_once(held).sort_by([(name, "ascending") for name in ALLELE_COLUMNS])
+
+
+def _each_once(parts: list[pa.Table]) -> pa.Table:
+    return pa.concat_tables(parts).group_by(list(ALLELE_COLUMNS)).aggregate([])
 
 
 def allele_work(alleles: pa.Table, contigs: Mapping[str, int], parameters: ScoringParameters) -> NDArray[np.float64]:
