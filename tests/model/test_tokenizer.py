@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dnagrinder.errors import CheckpointError
-from dnagrinder.model.tokenizer import UNK, DnaTokenizer, reverse_complement
+from dnagrinder.model.tokenizer import UNK, DnaTokenizer
+from dnagrinder.sequence import reverse_complement
 
 SEQUENCES = st.text("ACGTN", max_size=300)
 

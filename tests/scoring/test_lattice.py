@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from dnagrinder.errors import ConfigError, InputError
 from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.genome.variants import Allele, normalise
-from dnagrinder.model.tokenizer import MASK, reverse_complement
+from dnagrinder.model.tokenizer import MASK
 from dnagrinder.scoring import alleles as scoring
 from dnagrinder.scoring.alleles import AlleleScorer
 from dnagrinder.scoring.lattice import lattice_inputs, lattice_log_probs
@@ -25,6 +25,7 @@ from dnagrinder.scoring.packing import Engine
 from dnagrinder.scoring.parameters import LATTICES, METHOD_REVISION, TILE, VIEWS, ScoringParameters
 from dnagrinder.scoring.session import open_session
 from dnagrinder.scoring.snv import Site, run_sites, site_log_probs
+from dnagrinder.sequence import reverse_complement
 
 D = 64
 PARAMETERS = ScoringParameters(window=128, lattice=D)

@@ -13,7 +13,6 @@ from dnagrinder.cli import app
 from dnagrinder.errors import BuildMismatchError, ConfigError, InputError
 from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.genome.variants import Allele
-from dnagrinder.model.tokenizer import reverse_complement
 from dnagrinder.scoring.calibration.applying import Judge
 from dnagrinder.scoring.calibration.calibrate import calibrate, means_at
 from dnagrinder.scoring.calibration.file import of_json, read_calibration, to_json
@@ -27,6 +26,7 @@ from dnagrinder.scoring.calibration.neutral import (
     neutral_means,
 )
 from dnagrinder.scoring.calibration.observations import LabelRules, read_scored
+from dnagrinder.sequence import reverse_complement
 from tests.scoring.calibration_inputs import write_scored
 
 UNLABELLED = LabelRules(tag=None, max_frequency=1.0)

@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 import torch
 
-from dnagrinder.model.tokenizer import reverse_complement
 from dnagrinder.scoring.parameters import ScoringParameters
 from dnagrinder.scoring.regions import RegionScorer
 from dnagrinder.scoring.session import region_tables
+from dnagrinder.sequence import reverse_complement
 
 
 def frame(rows):

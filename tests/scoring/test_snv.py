@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from dnagrinder.genome.reference import ReferenceGenome
-from dnagrinder.model.tokenizer import CLS, MASK, SEP, SPECIAL_TOKENS, DnaTokenizer, reverse_complement
+from dnagrinder.model.tokenizer import CLS, MASK, SEP, SPECIAL_TOKENS, DnaTokenizer
 from dnagrinder.scoring.parameters import VIEWS, ScoringParameters
 from dnagrinder.scoring.snv import Site, site_log_probs, supported_views
+from dnagrinder.sequence import reverse_complement
 
 
 class WordCountModel:

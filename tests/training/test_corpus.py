@@ -11,7 +11,7 @@ import pytest
 from safetensors import safe_open
 
 from dnagrinder.errors import ConfigError, InputError
-from dnagrinder.model.tokenizer import reverse_complement
+from dnagrinder.sequence import reverse_complement
 from dnagrinder.training.corpus.build import build_corpus
 from dnagrinder.training.corpus.segments import OVERLAP, SEGMENT, SHORTEST, segment_bounds, segments, without_repeats
 from dnagrinder.training.corpus.shards import MANIFEST, Corpus, write_shards

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.genome.variants import Reason, form_refusal, site_refusal
+from dnagrinder.sequence import reverse_complement
 
 _BASES = re.compile("[ACGT]+").fullmatch
 _CODES = re.compile("[ACGTUNRYKMSWBDHV]*").fullmatch
-_COMPLEMENT = str.maketrans("ACGTUNRYKMSWBDHV", "TGCAANYRMKSWVHDB")
 _SYMBOL = re.compile(r"<(DEL)(?::[^>]*)?>|<(INV)>|<(DUP)(?::TANDEM)?>|<CN(\d+)>").fullmatch
 _INFO_END = re.compile(r"(?:^|;)END=([^;]*)").search
 _INFO_LENGTHS = re.compile(r"(?:^|;)SVLEN=([^;]*)").search
@@ -271,7 +271,7 @@ def _symbolic_edit(reference: ReferenceGenome, contig: str, start: int, end: int
         return Unusable(Reason.SAME_AS_REF, "ALT <CN1> is the one copy that the reference has")
     bases = reference.fetch(contig, start, end)
     if inverted:
-        return Edit(start, end, bases.translate(_COMPLEMENT)[::-1], inverted=True)
+        return Edit(start, end, reverse_complement(bases), inverted=True)
     return Edit(start, start, bases * (copies - 1))
 
 

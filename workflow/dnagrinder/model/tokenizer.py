@@ -22,12 +22,6 @@ from dnagrinder.errors import CheckpointError
 UNK, CLS, SEP, PAD, MASK = range(5)
 SPECIAL_TOKENS = ("[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]")
 BASES = "ACGT"
-_COMPLEMENT = str.maketrans("ACGTNacgtn", "TGCANtgcan")
-
-
-def reverse_complement(sequence: str) -> str:
-    """The other strand, read 5' to 3'; letters outside ACGTN are kept as they are."""
-    return sequence.translate(_COMPLEMENT)[::-1]
 
 
 class DnaTokenizer:

@@ -27,9 +27,10 @@ from dnagrinder.errors import InputError
 from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.genome.variants import Allele
 from dnagrinder.genome.windows import window_bounds
-from dnagrinder.model.tokenizer import CLS, MASK, SEP, UNK, DnaTokenizer, reverse_complement
+from dnagrinder.model.tokenizer import CLS, MASK, SEP, UNK, DnaTokenizer
 from dnagrinder.scoring.packing import Engine, Ids, ModelInput
 from dnagrinder.scoring.parameters import ScoringParameters
+from dnagrinder.sequence import reverse_complement
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnagrinder.genome.reference import ReferenceGenome
-from dnagrinder.model.tokenizer import BASES, CLS, MASK, SEP, DnaTokenizer, reverse_complement
+from dnagrinder.model.tokenizer import BASES, CLS, MASK, SEP, DnaTokenizer
 from dnagrinder.scoring.packing import Engine, ModelInput
 from dnagrinder.scoring.parameters import TILE, ScoringParameters
 from dnagrinder.scoring.snv import Site, SiteInputs, View, run_sites, supported_views
+from dnagrinder.sequence import reverse_complement
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.genome.windows import tile
-from dnagrinder.model.tokenizer import CLS, MASK, SEP, UNK, DnaTokenizer, reverse_complement
+from dnagrinder.model.tokenizer import CLS, MASK, SEP, UNK, DnaTokenizer
 from dnagrinder.scoring.packing import Engine, Ids, ModelInput
 from dnagrinder.scoring.parameters import ScoringParameters
+from dnagrinder.sequence import reverse_complement
 
 PASSES = 8
 

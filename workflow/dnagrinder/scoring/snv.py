@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 
 from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.genome.windows import window_bounds
-from dnagrinder.model.tokenizer import CLS, MASK, SEP, DnaTokenizer, reverse_complement
+from dnagrinder.model.tokenizer import CLS, MASK, SEP, DnaTokenizer
 from dnagrinder.scoring.packing import Engine, ModelInput
 from dnagrinder.scoring.parameters import VIEWS, ScoringParameters
+from dnagrinder.sequence import reverse_complement
 
 View = tuple[int, int]  # (masked bases, slot of the scored base)
 

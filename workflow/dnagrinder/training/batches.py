@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dnagrinder.model.tokenizer import PAD, DnaTokenizer, reverse_complement
+from dnagrinder.model.tokenizer import PAD, DnaTokenizer
+from dnagrinder.sequence import reverse_complement
 from dnagrinder.training.corpus.shards import Corpus
 from dnagrinder.training.curriculum import VisitOrder
 from dnagrinder.training.masking import IGNORED, Example, Masking, mask_sequence

@@ -15,10 +15,10 @@ import numpy as np
 
 from dnagrinder.errors import BuildMismatchError, InputError
 from dnagrinder.genome.reference import ReferenceGenome
+from dnagrinder.sequence import reverse_complement
 
 FLANK = 2
 WEIGHT = 10.0  # sites that the mean of the next shorter context counts for
-_COMPLEMENT = str.maketrans("ACGT", "TGCA")
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def pentanucleotide(reference: ReferenceGenome, name: str, start: int, ref: str)
 def context_key(pentanucleotide: str, alt: str) -> str:
     """``ACGTA>C`` or its reverse complement, whichever has A or C in the middle."""
     if pentanucleotide[FLANK] in "GT":
-        pentanucleotide, alt = pentanucleotide.translate(_COMPLEMENT)[::-1], alt.translate(_COMPLEMENT)
+        pentanucleotide, alt = reverse_complement(pentanucleotide), reverse_complement(alt)
     return f"{pentanucleotide}>{alt}"
 
 
