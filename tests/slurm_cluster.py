@@ -45,7 +45,7 @@ MpiDefault=none
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 ReturnToService=2
-MinJobAge=900
+MinJobAge=86400
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=task=1
 JobAcctGatherParams=OverMemoryKill
@@ -89,10 +89,6 @@ class Cluster:
         lines = self.command("scontrol", "show", "jobs", "--oneliner", "--details").splitlines()
         jobs = [dict(re.findall(r"(\S+?)=(\S*)", line)) for line in lines if line.startswith("JobId=")]
         return sorted(jobs, key=lambda job: int(job["JobId"]))
-
-    def of_rule(self, comment: str) -> list[dict[str, str]]:
-        """The jobs, oldest first, whose comment is this."""
-        return [job for job in self.jobs() if job.get("Comment") == comment]
 
 
 def wait_until(what: str, holds: Callable[[], bool], seconds: float = 60) -> None:

@@ -53,7 +53,10 @@ def snakemake(folder: Path, *arguments: str, environment: dict[str, str]) -> Ite
         finally:
             if process.poll() is None:
                 process.send_signal(signal.SIGINT)  # cancels the jobs in the queue
-                process.wait(timeout=60)
+                try:
+                    process.wait(timeout=60)
+                except subprocess.TimeoutExpired:  # a shell's background job ignores the signal
+                    process.kill()
 
 
 def printed(folder: Path) -> str:
@@ -103,16 +106,17 @@ def test_example_gives_the_same_bytes_as_on_one_machine(
     assert len({job["ArrayJobId"] for job in shards}) == 1
 
 
-def process_of(run: Run, word: str) -> int | None:
-    """Process id of the dnagrinder command at work in the run's folder whose arguments hold ``word``."""
+def stopped(run: Run, word: str) -> bool:
+    """Stop the dnagrinder command at work in the run's folder whose arguments hold ``word``; whether there is one."""
     for folder in Path("/proc").iterdir():
         try:
             words = (folder / "cmdline").read_bytes().decode().split("\0")
             if "dnagrinder" in words and any(word in each for each in words) and (folder / "cwd").readlink() == run.folder:
-                return int(folder.name)
+                os.kill(int(folder.name), signal.SIGSTOP)
+                return True
         except (OSError, UnicodeDecodeError):  # no process, or one that has just ended
             continue
-    return None
+    return False
 
 
 def test_killed_jobs_are_tried_again_with_more_and_the_workflow_completes(
@@ -123,17 +127,21 @@ def test_killed_jobs_are_tried_again_with_more_and_the_workflow_completes(
     rows = (run.folder / "config" / "samples.tsv").read_text().splitlines()
     (run.folder / "config" / "samples.tsv").write_text("\n".join(rows[:2]) + "\n")
     cancelled, hung = (f"rule_score_alleles_wildcards_000{number}-of-0002" for number in (1, 2))
-    tight = ["score_alleles:runtime=attempt", "score_regions:mem_mb=4000 if attempt > 1 else 320"]
+    tight = ["score_alleles:runtime=1 if attempt == 1 else 60", "score_regions:mem_mb=4000 if attempt > 1 else 320"]
     options = [*on_slurm(repository, "workflow/Snakefile"), "--set-resources", *tight]
     environment = {"XDG_CACHE_HOME": str(run.folder / "cache")} | cluster.environment
     before = len(cluster.jobs())
+
+    def attempts(comment: str) -> list[dict[str, str]]:
+        return [job for job in cluster.jobs()[before:] if job["Comment"] == comment]
+
+    def running(comment: str) -> bool:
+        return process.poll() is not None or "RUNNING" in [job["JobState"] for job in attempts(comment)]
+
     with snakemake(run.folder, *options, environment=environment) as process:
-        running = lambda comment: [job for job in cluster.of_rule(comment) if job["JobState"] == "RUNNING"]  # noqa: E731
-        wait_until("a shard's job", lambda: bool(running(cancelled)) or process.poll() is not None, 200)
-        assert process.poll() is None, printed(run.folder)
-        cluster.command("scancel", running(cancelled)[0]["JobId"])
-        wait_until("the other shard's process", lambda: process_of(run, "shard-0002") is not None, 60)
-        os.kill(process_of(run, "shard-0002") or 0, signal.SIGSTOP)
+        wait_until("a shard's job", lambda: running(cancelled), seconds=600)
+        cluster.command("scancel", attempts(cancelled)[0]["JobId"])
+        wait_until("the other's end", lambda: len(attempts(hung)) > 1 or stopped(run, "shard-0002"), seconds=600)
         assert process.wait() == 0, printed(run.folder)
     shown = printed(run.folder)
     for comment, state, grown, said in (
@@ -141,7 +149,7 @@ def test_killed_jobs_are_tried_again_with_more_and_the_workflow_completes(
         (hung, "TIMEOUT", "TimeLimit", "DUE TO TIME LIMIT"),
         ("rule_score_regions", "FAILED", "MinMemoryNode", "exceeded memory limit"),
     ):
-        first, second = cluster.of_rule(comment)[-2:]
+        first, second = attempts(comment)
         assert (first["JobState"], second["JobState"]) == (state, "COMPLETED"), comment
         assert first[grown] != second[grown], comment
         assert f"SLURM-job '{first['JobId']}' failed, SLURM status is: '{state}'" in shown
