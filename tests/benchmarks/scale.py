@@ -16,7 +16,6 @@ import csv
 import json
 import math
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -43,6 +42,11 @@ ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
 }
 MEASURED = Path(__file__).with_name("measured.py")
+#: Runs a command from a small process: a child's peak memory is at least that of the process that it was forked from.
+RUSAGE = """import resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(used.ru_utime + used.ru_stime, used.ru_maxrss)"""
 CONTIG, SHARDS = "20", 8
 TABLES = ("alleles", "ledger", "genotypes", "summary")
 TOLERATED = 1.2  # growth exponent above which a step is said to grow faster than its input
@@ -215,14 +219,27 @@ def dag_cost(folder: Path, shape: str, people: int) -> Cost:
         (base / "config" / "samples.tsv").write_text("\n".join(["sample\tvcf", *rows]) + "\n")
         settings = {"reference": "reference.fa.gz", "checkpoint": "mini", "scoring": {"shards": 16, "device": "cpu"}}
         (base / "config" / "config.yaml").write_text(yaml.safe_dump(settings))
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        command = [sys.executable, "-m", "snakemake", "--dry-run", "--quiet", "all", "--cores", "2"]
+        command = [
+            sys.executable,
+            "-c",
+            RUSAGE,
+            sys.executable,
+            "-m",
+            "snakemake",
+            "--dry-run",
+            "--quiet",
+            "all",
+            "--cores",
+            "2",
+        ]
         command += ["--snakefile", str(harness.REPOSITORY / "workflow" / "Snakefile")]
         variables = {name: value for name, value in ENVIRONMENT.items() if name != "PYTHONPATH"}
-        subprocess.run(command, cwd=base, check=True, env={**variables, "XDG_CACHE_HOME": name}, capture_output=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Cost("dag", shape, people, cpu, after.ru_maxrss / 1024)
+        variables["XDG_CACHE_HOME"] = name
+        done = subprocess.run(
+            command, cwd=base, check=True, env=variables, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+    cpu, kilobytes = map(float, done.stdout.splitlines()[-1].split())
+    return Cost("dag", shape, people, cpu, kilobytes / 1024)
 
 
 def sharing(panel: Panel, counts: Sequence[int], seed: int = 1) -> list[tuple[int, float, float]]:

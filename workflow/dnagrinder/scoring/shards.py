@@ -29,7 +29,8 @@ def unique_alleles(tables: Sequence[Path]) -> pa.Table:
         if sum(map(len, held)) > limit:
             held = [_each_once(held)]
             limit = max(_HELD, 2 * len(held[0]))
-    return _each_once(held).sort_by([(name, "ascending") for name in ALLELE_COLUMNS])
+    union = held[0] if len(held) == 1 else _each_once(held)
+    return union.sort_by([(name, "ascending") for name in ALLELE_COLUMNS])
 
 
 def _each_once(parts: list[pa.Table]) -> pa.Table:
