@@ -133,7 +133,7 @@ def test_a_run_goes_on_when_there_is_space_again(
     run = new_run()
     (run.folder / "results").symlink_to(disk.folder)
     times = 0
-    for left in (8 * SMALL, 40 * SMALL, 80 * SMALL):
+    for left in (8 * SMALL, 40 * SMALL, 40 * SMALL):
         disk.fill(left)
         assert start(run).wait() != 0
         told = "".join(path.read_text() for path in run.folder.glob("logs/**/*.log"))
