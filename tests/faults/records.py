@@ -34,7 +34,9 @@ class Fault(StrEnum):
     DISK_FULL = "every command that writes, on a disk with too little space: one line of error, exit code 10 (store: 7)"
     DISK_FULL_RUN = "the results' disk fills up during a run; space is freed, the run is started again"
     READ_ONLY = "all inputs lie in a read-only folder, without the reference's index"
-    NO_CACHE = "no cache, home or kernel folder can be written: a warning at most, the same scores"
+    NO_CACHE = (
+        "no cache or home can be written: the temporary folder serves, same scores; without it PyTorch, with a warning"
+    )
     TWO_RUNS = "a second Snakemake in a folder that is in use: refused, and the first one is not disturbed"
     CLOCK_SKEW = "inputs and results with times in the past and the future: nothing is computed twice"
 

@@ -142,4 +142,4 @@ def test_a_run_goes_on_when_there_is_space_again(
         disk.free()
         times += 1
     assert start(run).wait() == 0, (run.folder / "snakemake.log").read_text()
-    record(Fault.DISK_FULL_RUN, times, wanted, disk.files())
+    record(Fault.DISK_FULL_RUN, times, wanted, run.outputs())

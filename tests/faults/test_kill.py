@@ -18,11 +18,14 @@ RULES = {  # by their commands, in the order in which they can run
     "unique-alleles": "unique_alleles",
     "score-regions": "score_regions",
     "score-alleles": "score_alleles",
+    "score-haplotypes": "score_haplotypes",
     "annotate": "annotate_variants",
     "sample-tables": "annotate_sample",
     "score-context": "score_context",
+    "report distribution": "cohort_distribution",
     "report sample": "report_sample",
     "report cohort": "report_cohort",
+    "provenance": "write_provenance",
 }
 
 
@@ -63,7 +66,7 @@ def kill_each_rule(run: Run, seconds: Mapping[str, float], each: int, seed: int,
 
 
 @pytest.mark.parametrize(
-    ("fault", "each", "everything"), [(Fault.KILLED_JOB, 3, False), (Fault.KILLED_RUN, 2, True)], ids=["job", "run"]
+    ("fault", "each", "everything"), [(Fault.KILLED_JOB, 2, False), (Fault.KILLED_RUN, 2, True)], ids=["job", "run"]
 )
 def test_killed_at_random_moments(
     new_run: Callable[..., Run],

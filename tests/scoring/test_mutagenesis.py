@@ -67,7 +67,15 @@ def test_tracks_hold_each_base_once_in_order():
 
 def test_score_context_writes_tracks_on_request(fasta, model, reference, tmp_path):
     rows = [
-        {"contig": "1", "start": a.start, "ref": a.ref, "alt": a.alt, "kind": "snv", "score": -1.0 - a.start / 1000}
+        {
+            "contig": "1",
+            "start": a.start,
+            "ref": a.ref,
+            "alt": a.alt,
+            "kind": "snv",
+            "score": -1.0 - a.start / 1000,
+            "af": 0.5,
+        }
         for start in (20, 60, 2110)
         for a in snvs(reference, start)[:1]
     ]

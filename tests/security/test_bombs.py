@@ -22,13 +22,15 @@ BLOCK = 65_280
 HEADER = b"##fileformat=VCFv4.2\n##contig=<ID=1>\n"
 COLUMNS = b"#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
 BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
+# getrusage would tell the most of the process that started this one, if that was more
 REPORT = """
-import resource, sys
 from dnagrinder.cli import main
 try:
     main()
 finally:
-    print("resident", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    with open("/proc/self/status") as status:
+        (kibibytes,) = (int(line.split()[1]) for line in status if line.startswith("VmHWM:"))
+    print("resident", kibibytes * 1024)
 """
 
 

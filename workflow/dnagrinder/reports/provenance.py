@@ -37,6 +37,7 @@ RULES = {
     "callsets/*/alleles": "read_variants",
     "shards/unique": "unique_alleles",
     "scores/*": "score_alleles",
+    "callsets/*/haplotypes": "score_haplotypes",
     "regions/regions": "score_regions",
     "callsets/*/scored": "annotate_variants",
     "samples/*/scores": "annotate_sample",
