@@ -18,7 +18,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from dnagrinder import __version__
-from dnagrinder.commands import calibration, evaluation, explain, reports, scoring, store, training, variants
+from dnagrinder.commands import calibration, evaluation, explain, regions, reports, scoring, store, training, variants
 from dnagrinder.errors import DnaGrinderError, InputError, OutputError
 from dnagrinder.genome.files import UNWRITABLE
 
@@ -49,7 +49,7 @@ def options(
     """Score DNA variants and regions with the dnaGrinder genomic language model."""
 
 
-for _room in (variants, scoring, store, reports, explain, training, evaluation, calibration):
+for _room in (variants, scoring, regions, store, reports, explain, training, evaluation, calibration):
     _room.register(app)
 
 
