@@ -104,8 +104,8 @@ rule cohort_distribution:
         "../envs/dnagrinder.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         dnagrinder=DNAGRINDER,
         folders=lambda wildcards, input: list(
@@ -142,7 +142,7 @@ rule family_candidates:
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
-        runtime=120,
+        runtime=lambda wildcards, attempt: 120 * attempt,
     params:
         dnagrinder=DNAGRINDER,
         folder=output_folder,
@@ -270,8 +270,8 @@ rule write_provenance:
         "../envs/dnagrinder.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=120,
+        mem_mb=lambda wildcards, attempt: 1000 * attempt,
+        runtime=lambda wildcards, attempt: 120 * attempt,
     params:
         dnagrinder=DNAGRINDER,
         folder=output_folder,

@@ -28,7 +28,7 @@ from tests.scoring.calibration_inputs import separated, write_scored
 @pytest.fixture(scope="module")
 def scored(new_run: Callable[..., Run]) -> Run:
     """A run that has its scores, and no calibration yet."""
-    run = new_run()
+    run = new_run(scoring={"shards": 2, "views": 1, "device": "cpu", "haplotype_distance": 0})
     run.snakemake("results/shards/stored.parquet", "results/scores/scores-0001-of-0002.parquet")
     return run
 

@@ -108,7 +108,7 @@ def test_every_job_runs_in_the_environment(environment: tuple[Run, Path], conda:
     snakemake(run, conda)
     (packages / "sitecustomize.py").unlink()
     ran = [line for line in (prefix / "ran.txt").read_text().splitlines() if " -P -m dnagrinder " in line]
-    assert len(ran) == 11
+    assert len(ran) == 14
     assert {"cohort/report.html", "samples/one/report.html", "regions/regions.parquet"} <= run.outputs().keys()
     assert "Nothing to be done" in snakemake(run, conda, "-n")
     assert len(created(conda)) == 1
