@@ -65,9 +65,8 @@ def printed(folder: Path) -> str:
 
 
 def results(folder: Path) -> dict[str, bytes]:
-    """Content of every result by its path."""
-    root = folder / "results"
-    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+    """Content of every result by its path, less what provenance.json says of the run itself."""
+    return Run(folder, folder, {}).outputs()
 
 
 def on_slurm(repository: Path, snakefile: str) -> list[str]:
