@@ -155,7 +155,7 @@ def test_killed_jobs_are_tried_again_with_more_and_the_workflow_completes(
         (log,) = (run.folder / ".snakemake" / "slurm_logs").rglob(f"{first['JobId']}.log")
         assert str(log) in shown
         assert said in log.read_text()
-    assert len(cluster.jobs()) - before == 11 + 3
+    assert len(cluster.jobs()) - before == 14 + 3
     assert {"cohort/report.html", "samples/one/report.html", "regions/regions.parquet"} <= results(run.folder).keys()
 
 

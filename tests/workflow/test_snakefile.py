@@ -130,6 +130,7 @@ def test_lattice_and_tracks_reach_their_commands(new_run: Callable[..., Run]) ->
     assert {re.search(r"-m dnagrinder ([\w-]+)", line)[1] for line in commands if "--lattice=32" in line} == {  # type: ignore[index]
         "unique-alleles",
         "score-alleles",
+        "score-haplotypes",
         "score-context",
     }
     assert "/mutagenesis/mean.bedgraph" in shown
