@@ -2,9 +2,9 @@
 
     python channel.py FOLDER REQUEST.json
 
-FOLDER/conda-forge becomes a channel that a conda solver reads. The request holds ``distributions`` (names on PyPI; what they
-require comes along), ``programs`` (package to its version and the program of this machine that it stands for) and ``meta``
-(package to its version and what it depends on). Needs py-rattler and zstandard.
+FOLDER/conda-forge becomes a channel that a conda solver reads. The request holds ``distributions`` (Python packages; what
+they require comes along), ``programs`` (package to its version and the program of this machine that it stands for) and
+``meta`` (package to its version and what it depends on). Needs py-rattler and zstandard.
 """
 
 from __future__ import annotations
