@@ -11,7 +11,7 @@ import pytest
 
 from dnagrinder.errors import BuildMismatchError, ConfigError, InputError
 from dnagrinder.genome.reference import ReferenceGenome
-from dnagrinder.genome.vcf import Accepted, Rejected, VcfFile, list_samples, read_vcf
+from dnagrinder.genome.vcf import Accepted, Rejected, VcfFile, read_vcf
 
 WriteVcf = Callable[..., Path]
 CONTIGS = "##contig=<ID=c1,length=57>\n##contig=<ID=c2,length=1302>\n"
@@ -85,7 +85,8 @@ def test_records_keep_the_texts_of_the_file(write_vcf: WriteVcf) -> None:
 def test_samples(write_vcf: WriteVcf) -> None:
     lines = ("c1 4 . A G . . . GT 0|1 1/1 .", "c1 5 . C G . . . DP 1 2 3", "c1 6 . A G . . . DP:GT 1:./. 2:0/1 3:1")
     path = write_vcf(*lines, samples=("s1", "s 2".replace(" ", "_"), "s3"), header=GT)
-    assert list_samples(path) == ["s1", "s_2", "s3"]
+    with VcfFile(path, ()) as vcf:
+        assert vcf.samples == ("s1", "s_2", "s3")
     for wanted, read_of, genotypes in [
         (None, ("s1", "s_2", "s3"), [("0|1", "1/1", "."), (".", ".", "."), ("./.", "0/1", "1")]),
         (("s3", "s1"), ("s1", "s3"), [("0|1", "."), (".", "."), ("./.", "1")]),
@@ -102,7 +103,8 @@ def test_samples(write_vcf: WriteVcf) -> None:
 def test_no_records_and_no_samples(write_vcf: WriteVcf, genome: ReferenceGenome) -> None:
     assert read(write_vcf(header=CONTIGS), genome) == []
     assert read(write_vcf(header="##contig=<ID=elsewhere,length=5>\n"), genome) == []
-    assert list_samples(write_vcf()) == []
+    with VcfFile(write_vcf(), ()) as vcf:
+        assert vcf.samples == ()
 
 
 def test_wrong_contig_lengths_are_refused_before_any_record(write_vcf: WriteVcf, genome: ReferenceGenome) -> None:

@@ -14,7 +14,8 @@ import pytest
 
 from dnagrinder.errors import ConfigError, InputError, InvariantError
 from dnagrinder.reports import tables
-from dnagrinder.reports.joining import attach_scores, common_provenance, least_expected, most_unexpected
+from dnagrinder.reports.joining import common_provenance, least_expected, most_unexpected
+from dnagrinder.reports.lookup import ScoreTables
 from dnagrinder.reports.tables import build_sample_tables, write_tsv, zygosity
 from dnagrinder.scoring.tables import ALLELE_COLUMNS, SCORE_SCHEMA, read_parquet, read_provenance, write_parquet
 from tests.reports.conftest import PROVENANCE, SAMPLES, Callset, Cohort, make_callset, make_vcf
@@ -269,7 +270,8 @@ def test_scores_of_other_models_do_not_mix(tmp_path: Path) -> None:
 def test_scores_are_attached_row_for_row(cohort: Cohort) -> None:
     alleles = read_parquet(cohort.callset.alleles)
     shuffled = alleles.take(pa.array(np.random.default_rng(1).permutation(len(alleles))))
-    attached = attach_scores(shuffled, list(reversed(cohort.callset.scores)), ["score"])
+    with ScoreTables(list(reversed(cohort.callset.scores))) as scores:
+        attached = scores.attach(shuffled, ["score"])
     truth = {
         tuple(row[name] for name in ALLELE_COLUMNS): row["score"]
         for path in cohort.callset.scores

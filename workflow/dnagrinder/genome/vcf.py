@@ -285,12 +285,6 @@ class VcfFile:
         return found or f"VCF {self.path} is truncated or damaged {after}: {error}"
 
 
-def list_samples(path: Path | str) -> list[str]:
-    """Names of the sample columns of a VCF, in file order. Errors as :class:`VcfFile`."""
-    with VcfFile(path, samples=()) as vcf:
-        return list(vcf.samples)
-
-
 def read_vcf(
     path: Path | str, reference: ReferenceGenome, *, window: int = DEFAULT_WINDOW, samples: Sequence[str] | None = ()
 ) -> Iterator[Accepted | Rejected]:

@@ -14,7 +14,7 @@ from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.genome.tables import cut
 from dnagrinder.genome.variants import Allele, Reason, Refusal, judge, normalise, trim
 from dnagrinder.reports.findings import reason_text
-from dnagrinder.reports.joining import SCORE_COLUMNS
+from dnagrinder.reports.lookup import SCORE_COLUMNS
 from dnagrinder.reports.tables import SCORES, SUMMARY, read_json, read_summary
 from dnagrinder.scoring.tables import ALLELE_COLUMNS, read_parquet
 

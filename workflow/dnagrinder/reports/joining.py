@@ -1,4 +1,4 @@
-"""Scores and alleles brought together, and tables ordered by how unexpected their alleles are."""
+"""The provenance that tables share, and tables ordered by how unexpected their alleles are."""
 
 from __future__ import annotations
 
@@ -12,22 +12,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dnagrinder.errors import InputError
-from dnagrinder.reports.lookup import SCORE_COLUMNS, ScoreTables
 from dnagrinder.scoring.parameters import context_digest
 from dnagrinder.scoring.tables import ALLELE_COLUMNS, read_provenance
-
-
-def attach_scores(alleles: pa.Table, scores: Sequence[Path], columns: Sequence[str] = SCORE_COLUMNS) -> pa.Table:
-    """``alleles`` (with columns contig, start, ref, alt) and ``columns`` of the score tables, row for row.
-
-    Of each score table only the rows of ``alleles`` are kept in memory, so a cohort's tables may be far larger.
-
-    Raises:
-        InvariantError: an allele has no score.
-        InputError: a score table is missing or damaged.
-    """
-    with ScoreTables(scores) as tables:
-        return tables.attach(alleles, columns)
 
 
 def common_provenance(tables: Sequence[Path]) -> dict[str, Any]:
