@@ -103,24 +103,48 @@ SCORES = [
     *(f"<results>/scores/scores-{shard}.parquet" for shard in SETTINGS.shards),
     "<results>/shards/stored.parquet",
 ]
+TRACKS = ["mean", "A", "C", "G", "T"] if SETTINGS.report.tracks else []
 SAMPLE_HAPLOTYPES = (
     multiext("<results>/samples/{sample}/haplotypes", ".parquet", ".tsv")
     if WITH_HAPLOTYPES
     else []
 )
-RESULTS = [
-    *expand("<results>/callsets/{callset}/scored.vcf.gz", callset=CALLSETS),
-    *expand(
-        "<results>/samples/{sample}/{file}",
-        sample=SAMPLES,
-        file=["scores.tsv", "ledger.tsv", "report.html"],
-    ),
-    *expand("<results>/families/{family}/candidates.tsv", family=FAMILIES),
-    "<results>/cohort/report.html",
-    "<results>/cohort/dnagrinder_mqc.json",
-    *(["<results>/regions/regions.parquet"] if SETTINGS.regions else []),
-]
 GENOME = multiext("<results>/reference/genome.fa", ".gz", ".gz.fai", ".gz.gzi")
+CALLSET_FILES = [
+    *("alleles.parquet", "ledger.parquet", "genotypes.parquet", "summary.json"),
+    *(["haplotypes.parquet"] if WITH_HAPLOTYPES else []),
+    *("scored.vcf.gz", "scored.vcf.gz.tbi"),
+]
+SAMPLE_FILES = [
+    *("scores.parquet", "scores.tsv", "ledger.parquet", "ledger.tsv", "sample.json"),
+    *(["haplotypes.parquet", "haplotypes.tsv"] if WITH_HAPLOTYPES else []),
+    *("context.parquet", "report.html"),
+    *(f"mutagenesis/{track}.bedgraph" for track in TRACKS),
+]
+FAMILY_FILES = ["candidates.tsv", "family.json"]
+COHORT_FILES = [
+    "distribution.json",
+    "scores.parquet",
+    "report.html",
+    "dnagrinder_mqc.json",
+]
+REGION_FILES = (
+    ["regions.parquet", "regions.bedgraph", "ledger.tsv"] if SETTINGS.regions else []
+)
+# Every file that stays, not only those that users open: what nothing asks for, Snakemake does not make again when it is lost.
+RESULTS = [
+    *GENOME,
+    "<results>/reference/genome.json",
+    *expand(
+        "<results>/callsets/{callset}/{file}", callset=CALLSETS, file=CALLSET_FILES
+    ),
+    *expand("<results>/shards/shard-{shard}.parquet", shard=SETTINGS.shards),
+    *SCORES,
+    *expand("<results>/samples/{sample}/{file}", sample=SAMPLES, file=SAMPLE_FILES),
+    *expand("<results>/families/{family}/{file}", family=FAMILIES, file=FAMILY_FILES),
+    *expand("<results>/cohort/{file}", file=COHORT_FILES),
+    *expand("<results>/regions/{file}", file=REGION_FILES),
+]
 
 
 def model_folder(wildcards, input):

@@ -69,13 +69,8 @@ rule score_context:
         model=MODEL,
     output:
         context="<results>/samples/{sample}/context.parquet",
-        tracks=(
-            expand(
-                "<results>/samples/{{sample}}/mutagenesis/{track}.bedgraph",
-                track=["mean", "A", "C", "G", "T"],
-            )
-            if SETTINGS.report.tracks
-            else []
+        tracks=expand(
+            "<results>/samples/{{sample}}/mutagenesis/{track}.bedgraph", track=TRACKS
         ),
     log:
         "<logs>/samples/{sample}/context.log",

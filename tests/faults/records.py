@@ -38,6 +38,7 @@ class Fault(StrEnum):
         "no cache or home can be written: the temporary folder serves, same scores; without it PyTorch, with a warning"
     )
     TWO_RUNS = "a second Snakemake in a folder that is in use: refused, and the first one is not disturbed"
+    LOST_FILES = "every second file of the results is removed, then all the others; started again"
     CLOCK_SKEW = "inputs and results with times in the past and the future: nothing is computed twice"
 
 

@@ -1,4 +1,4 @@
-"""Faults around a whole run: a second one in its folder, a polite end, clocks that disagree."""
+"""Faults around a whole run: a second one in its folder, a polite end, lost files, clocks that disagree."""
 
 from __future__ import annotations
 
@@ -50,6 +50,16 @@ def test_sigterm_to_snakemake(new_run: Callable[..., Run], wanted: dict[str, byt
     assert not [path for path in (run.folder / "results").rglob("*") if path.name.startswith(".")]
     assert start(run).wait() == 0, (run.folder / "snakemake.log").read_text()
     record(Fault.STOPPED_RUN, 1, wanted, run.outputs())
+
+
+def test_lost_files_are_made_again(copied: Run, wanted: dict[str, bytes], record: Recorder) -> None:
+    """Intermediate ones too: Snakemake alone makes those again only if something that depends on them is to be made."""
+    for first in (0, 1):
+        for name in sorted(wanted)[first::2]:
+            (copied.folder / "results" / name).unlink()
+        assert start(copied).wait() == 0, (copied.folder / "snakemake.log").read_text()
+        assert sorted(copied.outputs()) == sorted(wanted)
+    record(Fault.LOST_FILES, 2, wanted, copied.outputs())
 
 
 @pytest.mark.parametrize("shift", [-3650 * DAY, 2 * DAY], ids=["past", "future"])

@@ -30,7 +30,7 @@ Entity = dict[str, Any]
 
 CONTEXT = ["https://w3id.org/ro/crate/1.1/context", {"sha256": "https://w3id.org/ro/terms/workflow-run#sha256"}]
 #: Folders of the results whose files are listed.
-FOLDERS = ("callsets", "cohort", "reference", "regions", "samples", "scores", "shards")
+FOLDERS = ("callsets", "cohort", "families", "reference", "regions", "samples", "scores", "shards")
 #: Benchmark file (``*`` for a wildcard) to the rule that it measures.
 RULES = {
     "reference/genome": "prepare_reference",
