@@ -17,10 +17,11 @@ from genome.conftest import COLUMNS, HEADER
 
 from dnagrinder.errors import BuildMismatchError
 from dnagrinder.genome.files import open_text
+from dnagrinder.genome.records import Record
 from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.genome.tables import write_variant_tables
 from dnagrinder.genome.variants import Allele, Reason
-from dnagrinder.genome.vcf import Accepted, Record, Rejected, VcfFile, judge_record, read_vcf
+from dnagrinder.genome.vcf import Accepted, Rejected, VcfFile, judge_record, read_vcf
 
 needs_bcftools = pytest.mark.skipif(shutil.which("bcftools") is None, reason="bcftools is not installed")
 

@@ -100,6 +100,17 @@ def test_samples(write_vcf: WriteVcf) -> None:
         VcfFile(path, ["s1", "x", "y"])
 
 
+def test_a_genotype_that_names_no_alt_of_its_record(write_vcf: WriteVcf) -> None:
+    lines = ("c1 4 . A G . . . DP:GT 1:0|1 1:.", "c1 5 . C G,T . . . DP:GT 1:1/2 1:0/3", "c1 6 . A . . . . GT 1 .")
+    path = write_vcf(*lines, samples=("s1", "s2"), header=GT)
+    with VcfFile(path, None) as vcf, pytest.raises(InputError, match="c1:5: a genotype names ALT 3, the record has 2; mend"):
+        list(vcf.records())
+    with VcfFile(path, ["s1"]) as vcf, pytest.raises(InputError, match="c1:6: a genotype names ALT 1, the record has 0"):
+        list(vcf.records())
+    with VcfFile(path, ()) as vcf:
+        assert len(list(vcf.records())) == 3
+
+
 def test_no_records_and_no_samples(write_vcf: WriteVcf, genome: ReferenceGenome) -> None:
     assert read(write_vcf(header=CONTIGS), genome) == []
     assert read(write_vcf(header="##contig=<ID=elsewhere,length=5>\n"), genome) == []

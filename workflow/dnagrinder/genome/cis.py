@@ -23,12 +23,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from dnagrinder.errors import InputError
 from dnagrinder.genome.edits import Edit, EditReason, Unusable, apply_edits, arrange, edit_of, sort_key
 from dnagrinder.genome.haplotypes import ABSENT, read_call
+from dnagrinder.genome.records import Record
 from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.genome.variants import Allele, Reason, Refusal, judge
-from dnagrinder.genome.vcf import Record, Tally, VcfFile, judge_record
+from dnagrinder.genome.vcf import Tally, VcfFile, judge_record
 
 DEFAULT_DISTANCE = 50  # docs/haplotypes.md says why
 MNV_GAP = 2  # unchanged bases between two SNVs that may share a codon
@@ -107,7 +107,7 @@ class CisReader:
 
     Raises:
         ValueError: ``distance`` below 1.
-        InputError, BuildMismatchError: on iteration, as :func:`read_vcf`, or a genotype names an ALT the record lacks.
+        InputError, BuildMismatchError: on iteration, as :func:`read_vcf`.
     """
 
     def __init__(
@@ -178,7 +178,7 @@ class CisReader:
                 if number <= 0:
                     continue
                 if number not in members:
-                    members[number] = self._member(record, number, verdicts, file)
+                    members[number] = self._member(record, number, verdicts)
                 member = members[number]
                 if isinstance(member, str):
                     counts[member] += 1
@@ -188,13 +188,8 @@ class CisReader:
                     place = (member.allele.contig, column, copy)
                     self._waiting.setdefault(place, []).append(_Carried(member, phase_set))
 
-    def _member(self, record: Record, number: int, verdicts: Sequence[Allele | Refusal], file: VcfFile) -> Member | str:
+    def _member(self, record: Record, number: int, verdicts: Sequence[Allele | Refusal]) -> Member | str:
         """ALT ``number`` of the record, or the reason why it is no member of anything."""
-        if number > len(record.alts):
-            raise InputError(
-                f"VCF {file.path}, {record.contig}:{record.position}: a genotype names ALT {number}, the record has "
-                f"{len(record.alts)}"
-            )
         allele = verdicts[number - 1]
         if not isinstance(allele, Allele):
             return str(allele.reason)

@@ -24,9 +24,10 @@ from numpy.typing import NDArray
 
 from dnagrinder.errors import InputError
 from dnagrinder.genome.edits import Edit, EditReason, Unusable, arrange, edit_of, sort_key
+from dnagrinder.genome.records import Record
 from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.genome.variants import Reason
-from dnagrinder.genome.vcf import Record, VcfFile
+from dnagrinder.genome.vcf import VcfFile
 
 MISSING, ABSENT = -1, -2  # in a genotype: no call; the second allele of a haploid call
 
@@ -238,7 +239,7 @@ def read_region(vcf: VcfFile, reference: ReferenceGenome, contig: str, start: in
                 codes[text] = len(calls)
                 calls.append(read_call(text, record, vcf))
             numbers = {number for text in distinct for number in calls[codes[text]][:2] if number > 0}
-            alleles += _carried(record, len(coded), sorted(numbers), reference, contig, vcf)
+            alleles += _carried(record, len(coded), sorted(numbers), reference, contig)
             coded.append(np.array([codes[text] for text in record.genotypes], dtype=np.int32))
             sets = [phase_codes.setdefault(text, len(phase_codes)) for text in record.phase_sets]
             phases.append(np.array(sets or [0] * samples, dtype=np.int32))
@@ -276,15 +277,8 @@ def read_call(text: str, record: Record, vcf: VcfFile) -> tuple[int, int, bool]:
     return numbers[0], numbers[1], "/" not in text or numbers[0] == numbers[1]
 
 
-def _carried(
-    record: Record, row: int, numbers: list[int], reference: ReferenceGenome, contig: str, vcf: VcfFile
-) -> list[CarriedAllele]:
+def _carried(record: Record, row: int, numbers: list[int], reference: ReferenceGenome, contig: str) -> list[CarriedAllele]:
     """The ALTs of one record that some sample carries."""
-    if numbers and numbers[-1] > len(record.alts):
-        raise InputError(
-            f"VCF {vcf.path}, {record.contig}:{record.position}: a genotype names ALT {numbers[-1]}, the record has "
-            f"{len(record.alts)}"
-        )
     start, found = record.position - 1, []
     for number in numbers:
         alt = record.alts[number - 1]

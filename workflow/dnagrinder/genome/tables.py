@@ -18,9 +18,10 @@ import pyarrow.parquet as pq
 from dnagrinder.errors import InvariantError
 from dnagrinder.genome.annotations import NOTHING
 from dnagrinder.genome.files import file_sha256, written_aside
+from dnagrinder.genome.records import Record
 from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.genome.variants import DEFAULT_WINDOW
-from dnagrinder.genome.vcf import Accepted, Record, Rejected, Tally, VcfFile, judge_record, outcomes
+from dnagrinder.genome.vcf import Accepted, Rejected, Tally, VcfFile, judge_record, outcomes
 
 _ROWS_PER_GROUP = 65_536
 _GROUPS_SORTED = 16  # row groups of genotypes that are brought into the order of samples together

@@ -26,6 +26,7 @@ from dnagrinder.genome.files import (
     scratch_folder,
     unwritable,
 )
+from dnagrinder.genome.records import Record, parse_record
 from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.genome.variants import DEFAULT_WINDOW, Allele, Reason, Verdict, judge
 from dnagrinder.genome.vcf_lines import check_header_size, line_problems, record_problems
@@ -34,26 +35,6 @@ from dnagrinder.genome.vcf_lines import check_header_size, line_problems, record
 _ENOUGH_TO_JUDGE_BUILD = 20
 _HEADER_LINES_SEARCHED = 100_000
 _NAMES_SHOWN = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One data line as the file has it: ``ordinal`` counts data lines from 0, ``position`` is the 1-based POS.
-
-    ``alts`` is empty for ALT ``.``; ``genotypes`` are the GT texts of the samples asked for ("." where there is none),
-    ``phase_sets`` their PS texts (empty where FORMAT has no PS).
-    """
-
-    ordinal: int
-    contig: str
-    position: int
-    id: str | None
-    ref: str
-    alts: tuple[str, ...]
-    filter: str | None
-    info: str
-    genotypes: tuple[str, ...]
-    phase_sets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +155,8 @@ class VcfFile:
         """Data lines in file order.
 
         Raises:
-            InputError: a line that is no VCF record or a damaged file; names the line or the last good record.
+            InputError: a line that is no VCF record, a genotype that names an ALT its record lacks, or a damaged file;
+                names the line or the last good record.
         """
         ordinal, contig, position = 0, "", 0
         problems = self._problems()
@@ -188,7 +170,7 @@ class VcfFile:
                 raise problem
             if not text:
                 return
-            record = _record(ordinal, text, len(self.genotyped))
+            record = parse_record(ordinal, text, len(self.genotyped), self.path)
             yield record
             ordinal, contig, position = ordinal + 1, record.contig, record.position
 
@@ -199,7 +181,7 @@ class VcfFile:
         END. The file is opened anew: :meth:`records` and other regions go on undisturbed.
 
         Raises:
-            InputError: the file has no index, or a line of the region is no VCF record.
+            InputError: the file has no index, or a line of the region is no VCF record or has a genotype of no ALT.
         """
         try:
             lines = self._file.fetch(contig, start, end, reopen=True)
@@ -218,7 +200,7 @@ class VcfFile:
                 raise InputError(
                     f"VCF {self.path}: the line behind {contig}:{position} is no VCF record or the file is damaged: {error}"
                 ) from error
-            record = _record(ordinal, text, len(self.genotyped))
+            record = parse_record(ordinal, text, len(self.genotyped), self.path)
             yield record
             ordinal, position = ordinal + 1, record.position
 
@@ -327,35 +309,6 @@ def _outcomes(vcf: VcfFile, reference: ReferenceGenome, window: int) -> Iterator
             tally.add(verdict)
             yield from outcomes(record, verdict)
         tally.check_build(vcf, reference)
-
-
-def _record(ordinal: int, text: str, samples: int) -> Record:
-    fields = text.rstrip("\n").split("\t")
-    keys = fields[8].split(":") if samples and len(fields) > 8 else []
-    return Record(
-        ordinal=ordinal,
-        contig=fields[0],
-        position=int(fields[1]),
-        id=_present(fields[2]),
-        ref=fields[3],
-        alts=() if fields[4] == "." else tuple(fields[4].split(",")),
-        filter=_present(fields[6]),
-        info=fields[7],
-        genotypes=_sample_values(fields, keys, "GT") if "GT" in keys else (".",) * samples,
-        phase_sets=_sample_values(fields, keys, "PS") if "PS" in keys else (),
-    )
-
-
-def _sample_values(fields: list[str], keys: list[str], key: str) -> tuple[str, ...]:
-    """Text under FORMAT ``key`` per sample column."""
-    if keys == [key]:
-        return tuple(fields[9:])
-    place = keys.index(key)
-    return tuple((column.split(":", place + 1)[place : place + 1] or ["."])[0] for column in fields[9:])
-
-
-def _present(text: str) -> str | None:
-    return None if text == "." else text
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -11,7 +11,8 @@ from pathlib import Path
 from dnagrinder.errors import ConfigError, InputError
 from dnagrinder.genome.annotations import Annotator
 from dnagrinder.genome.files import file_sha256
-from dnagrinder.genome.vcf import Record, VcfFile
+from dnagrinder.genome.records import Record
+from dnagrinder.genome.vcf import VcfFile
 from dnagrinder.scoring.calibration.classes import consequence_class
 from dnagrinder.scoring.calibration.neutral import NeutralCorrection
 from dnagrinder.scoring.calibration.origin import ScoreOrigin
