@@ -30,6 +30,8 @@ def results(cohort: Cohort, tmp_path: Path) -> Path:
     (folder / "reference").mkdir()
     (folder / "reference" / "genome.json").write_text(json.dumps({"sha256": "0", "contigs": [], "source": "hg.fa"}))
     (folder / "callsets" / "trio" / ".half-written.tmp").write_text("x")
+    (folder / "families" / "ours").mkdir(parents=True)
+    (folder / "families" / "ours" / "candidates.tsv").write_text("x")
     return folder
 
 
@@ -48,6 +50,7 @@ def test_graph_is_flat_and_every_reference_is_answered(results: Path, tmp_path: 
     assert named - {"https://w3id.org/ro/crate/1.1"} <= set(graph)
     assert {part["@id"] for part in graph["./"]["hasPart"]} == {
         "callsets/trio/summary.json",
+        "families/ours/candidates.tsv",
         "reference/genome.json",
         "shards/stored.parquet",
     }
