@@ -6,18 +6,22 @@ import json
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from dnagrinder.errors import InputError, InvariantError
-from dnagrinder.reports.cohort import cohort_table, cohort_warnings, write_cohort_report
+from dnagrinder.reports.carriers import COHORT_SCHEMA, cohort_tiles
+from dnagrinder.reports.cohort import cohort_warnings, write_cohort_report
 from dnagrinder.reports.multiqc import write_multiqc
 from dnagrinder.reports.outliers import find_outliers
-from dnagrinder.scoring.tables import ALLELE_COLUMNS, read_parquet, read_provenance, write_parquet
+from dnagrinder.scoring.tables import ALLELE_COLUMNS, allele_keys, read_parquet, read_provenance, write_parquet
 from tests.reports.conftest import PROVENANCE, SAMPLES, Cohort, edit_summary
 from tests.reports.test_sample import GOOD, Reader
 
@@ -34,6 +38,11 @@ def render(folders: list[Path], out: Path, card: dict[str, Any] | None) -> Reade
     """Write the cohort's page and read it."""
     write_cohort_report(folders, out / "report.html", scores=out / "scores.parquet", card=card)
     return Reader((out / "report.html").read_text(encoding="utf-8"))
+
+
+def cohort_table(folders: list[Path], rows: int = 10**6) -> pa.Table:
+    """The tiles together."""
+    return pa.concat_tables([COHORT_SCHEMA.empty_table(), *cohort_tiles(folders, rows)]).combine_chunks()
 
 
 def test_every_allele_stands_once_with_its_carriers(cohort: Cohort) -> None:
@@ -60,6 +69,59 @@ def test_order_of_samples_changes_nothing_in_the_table(cohort: Cohort, tmp_path:
         render(folders, tmp_path / name, None)
     assert (tmp_path / "a" / "scores.parquet").read_bytes() == (tmp_path / "b" / "scores.parquet").read_bytes()
     assert read_provenance(tmp_path / "a" / "scores.parquet") == PROVENANCE
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_tiles_change_nothing(folders: list[Path], tmp_path: Path, shuffled: bool) -> None:
+    """Rows spread over several contigs, in small row groups, in the order of the genome or in none."""
+    for number, folder in enumerate(folders):
+        table = read_parquet(folder / "scores.parquet")
+        moved = [table, _on(table, "21", 3_000_000), _on(table, "3", 900_000), _on(table.slice(number, 9), "20", 70_000)]
+        rows = pa.concat_tables(moved)
+        if shuffled:
+            rows = rows.take(pa.array(np.random.default_rng(number).permutation(len(rows))))
+        pq.write_table(rows, folder / "scores.parquet", row_group_size=50)
+    whole = cohort_table(folders)
+    assert whole.equals(whole.sort_by([(name, "ascending") for name in ALLELE_COLUMNS]))
+    assert len(pc.unique(allele_keys(whole))) == len(whole)
+    assert set(whole["contig"].to_pylist()) == {"20", "21", "3"}
+    for rows, least in ((1, 20), (50, 6), (10**6, 3)):
+        tiles = list(cohort_tiles(folders, rows))
+        assert len(tiles) >= least
+        assert pa.concat_tables(tiles).combine_chunks().equals(whole)
+    pages = []
+    for rows in (50, 10**6):
+        out = tmp_path / str(rows)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr("dnagrinder.reports.cohort.cohort_tiles", partial(cohort_tiles, rows=rows))
+            write_cohort_report(folders, out / "report.html", scores=out / "scores.parquet")
+        pages.append([(out / name).read_bytes() for name in ("report.html", "scores.parquet")])
+    assert pages[0] == pages[1]
+
+
+def _on(table: pa.Table, contig: str, shift: int) -> pa.Table:
+    """The rows on another contig and ``shift`` bases further right."""
+    start = pc.add(table["start"], shift)
+    named = table.set_column(table.schema.get_field_index("contig"), "contig", pa.array([contig] * len(table)))
+    return named.set_column(table.schema.get_field_index("start"), "start", start)
+
+
+def test_few_rows_held_at_a_time_change_nothing(folders: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = cohort_table(folders)
+    monkeypatch.setattr("dnagrinder.reports.carriers._HELD_ROWS", 1)
+    assert cohort_table(folders).equals(whole)
+
+
+def test_tables_that_cannot_be_read(folders: list[Path]) -> None:
+    (folders[0] / "scores.parquet").write_bytes(b"PAR1")
+    with pytest.raises(InputError, match=r"scores.parquet cannot be read"):
+        cohort_table(folders)
+    write_parquet(read_parquet(folders[1] / "scores.parquet").drop_columns(["gene"]), folders[0] / "scores.parquet")
+    with pytest.raises(InputError, match=r"scores.parquet has no column gene"):
+        cohort_table(folders)
+    (folders[0] / "scores.parquet").unlink()
+    with pytest.raises(InputError, match=r"scores.parquet is missing"):
+        cohort_table(folders)
 
 
 def test_an_allele_twice_in_one_sample_has_one_carrier(folders: list[Path]) -> None:

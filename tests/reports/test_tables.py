@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,14 @@ from dnagrinder.reports import tables
 from dnagrinder.reports.joining import common_provenance, least_expected, most_unexpected
 from dnagrinder.reports.lookup import ScoreTables
 from dnagrinder.reports.tables import build_sample_tables, write_tsv, zygosity
-from dnagrinder.scoring.tables import ALLELE_COLUMNS, SCORE_SCHEMA, read_parquet, read_provenance, write_parquet
+from dnagrinder.scoring.tables import (
+    ALLELE_COLUMNS,
+    SCORE_SCHEMA,
+    read_batches,
+    read_parquet,
+    read_provenance,
+    write_parquet,
+)
 from tests.reports.conftest import PROVENANCE, SAMPLES, Callset, Cohort, make_callset, make_vcf
 
 
@@ -146,9 +154,13 @@ def test_same_input_same_bytes(cohort: Cohort, tmp_path: Path) -> None:
 
 
 def test_pieces_do_not_show(cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "ROW_GROUP", 30)
+    def by_seven(path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
+        for piece in read_batches(path, columns):
+            yield from (piece.slice(first, 7) for first in range(0, len(piece), 7))
+
+    monkeypatch.setattr("dnagrinder.scoring.tables.ROW_GROUP", 30)
     build(cohort.callset, tmp_path / "large", {"child": None})
-    monkeypatch.setattr("dnagrinder.scoring.tables.ROW_GROUP", 7)
+    monkeypatch.setattr(tables, "read_batches", by_seven)
     build(cohort.callset, tmp_path / "small", {"child": None})
     for name in ("scores.parquet", "scores.tsv", "ledger.parquet", "ledger.tsv", "sample.json"):
         assert (tmp_path / "small/child" / name).read_bytes() == (tmp_path / "large/child" / name).read_bytes()

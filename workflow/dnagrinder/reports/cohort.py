@@ -1,37 +1,32 @@
-"""The page and the table of a cohort: its samples side by side, and its alleles with their carriers."""
+"""The page of a cohort: its samples side by side, and of all its alleles those least expected."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from dnagrinder.errors import InputError, InvariantError
 from dnagrinder.reports import charts
+from dnagrinder.reports.carriers import COHORT_SCHEMA, cohort_tiles
+from dnagrinder.reports.distribution import KINDS, split_kinds
 from dnagrinder.reports.findings import Finding, het_hom, model_warnings, sample_warnings, ts_tv
 from dnagrinder.reports.joining import common_provenance, least_expected
 from dnagrinder.reports.outliers import LIMIT, MAD_TO_SD, SAMPLES_NEEDED, Outliers, find_outliers
 from dnagrinder.reports.page import count, number, write_page
 from dnagrinder.reports.sample import check_card, describe_rows, kind_series, model_content, reason_rows, titled
 from dnagrinder.reports.tables import read_summary
-from dnagrinder.scoring.tables import ALLELE_COLUMNS, SCORE_SCHEMA, read_parquet, write_parquet
+from dnagrinder.scoring.tables import read_parquet, rows_written
 
 TOP, SAMPLES_DRAWN = 100, 60
-#: Columns of the cohort's table: those of an allele that do not depend on the sample, then carriers and samples.
-_SHARED = (
-    *ALLELE_COLUMNS,
-    "kind",
-    "gene",
-    "consequence",
-    "clinical_significance",
-    *(name for name in SCORE_SCHEMA.names if name not in (*ALLELE_COLUMNS, "status")),
-)
 _SUMMED = ("alleles_in", "scored", "from_store", "rejected")
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _OPTIONAL = ("gene", "consequence", "clinical_significance")
@@ -45,7 +40,7 @@ def write_cohort_report(
     card: Mapping[str, Any] | None = None,
     provenance_file: str | None = None,
 ) -> None:
-    """Write the cohort's page and ``scores`` (Parquet, see :func:`cohort_table`) from the samples' folders.
+    """Write the cohort's page and ``scores``, the table of its alleles (Parquet, COHORT_SCHEMA), from the samples' folders.
 
     ``card`` is the card.json of the checkpoint that made the scores; without it the page says nothing of its quality.
     ``provenance_file`` is a link to the run's provenance.json as seen from the page.
@@ -59,25 +54,23 @@ def write_cohort_report(
     provenance = common_provenance(tables)
     if card is not None:
         check_card(card, provenance)
-    alleles = cohort_table(folders)
-    write_parquet(alleles, scores, provenance)
     totals = {name: sum(summary[name] for summary in summaries) for name in _SUMMED}
     if totals["alleles_in"] != totals["scored"] + totals["from_store"] + totals["rejected"]:
         raise InvariantError(f"cohort: alleles do not add up: {totals}")
-    shared = alleles.filter(pc.greater(alleles["carriers"], 1))
-    groups = [describe_rows(shared.take(pa.array(rows))) for rows in least_expected(shared, TOP)]
+    alleles = _write_alleles(folders, scores, provenance)
+    groups = [describe_rows(rows) for rows in alleles.least_expected]
     outliers = find_outliers(summaries)
     by_reason = sum((Counter(summary["rejected_by_reason"]) for summary in summaries), Counter())
     content = {
         "rows": [_row(summary, folder, destination) for summary, folder in zip(summaries, folders, strict=True)],
         "totals": totals,
-        "unique": len(alleles),
-        "shared": len(shared),
+        "unique": alleles.unique,
+        "shared": alleles.shared,
         "warnings": [*cohort_warnings(summaries, outliers), *(model_warnings(card) if card is not None else [])],
         "outliers": outliers,
         "rule": {"limit": LIMIT, "needed": SAMPLES_NEEDED, "mad_to_sd": MAD_TO_SD},
         "apart": {(one.sample, one.measure) for one in outliers.found},
-        "histogram": charts.histogram(kind_series(alleles), "Score: log P(ALT) − log P(REF)"),
+        "histogram": charts.histogram(kind_series(alleles.scores), "Score: log P(ALT) − log P(REF)"),
         "ranges": _ranges(summaries, tables),
         "drawn": min(len(folders), SAMPLES_DRAWN),
         "groups": titled(groups),
@@ -93,33 +86,39 @@ def write_cohort_report(
     write_page("cohort.html", destination, content)
 
 
-def cohort_table(folders: Sequence[Path]) -> pa.Table:
-    """Every scored allele of the samples once, sorted by contig, start, ref, alt.
+@dataclass(frozen=True)
+class _Alleles:
+    """What the page tells of the cohort's alleles.
 
-    Columns: the allele, kind, annotations (as the first carrier by name has them), scores, carriers (number of samples) and
-    samples (their names, sorted). The order of ``folders`` does not matter.
-
-    Raises:
-        InvariantError: an allele has different scores in different samples.
+    Attributes:
+        unique, shared: alleles, and those that more than one sample carries.
+        scores: of each allele once, by kind (n,), float64.
+        least_expected: the shared SNVs and other alleles with the lowest scores, TOP in all (COHORT_SCHEMA).
     """
-    named = sorted((read_summary(folder)["sample"], folder) for folder in folders)
-    parts = []
-    for place, (_, folder) in enumerate(named):
-        table = read_parquet(folder / "scores.parquet", _SHARED).replace_schema_metadata(None)
-        parts.append(table.append_column("sample", pa.array(np.full(len(table), place, dtype=np.int32))))
-    rows = pa.concat_tables(parts)
-    rows = rows.append_column("row", pa.array(np.arange(len(rows))))
-    groups = rows.group_by(list(ALLELE_COLUMNS), use_threads=False).aggregate(
-        [("row", "min"), ("sample", "distinct"), ("score", "min"), ("score", "max")]
-    )
-    if not pc.all(pc.equal(groups["score_min"], groups["score_max"]), min_count=0).as_py():
-        raise InvariantError("an allele has different scores in different samples; score the cohort in one run")
-    groups = groups.sort_by([(name, "ascending") for name in ALLELE_COLUMNS])
-    unique = rows.take(groups["row_min"]).select(_SHARED)
-    carriers = groups["sample_distinct"].combine_chunks()
-    names = pa.array([name for name, _ in named], pa.string())
-    listed = pa.ListArray.from_arrays(carriers.offsets, names.take(carriers.values))
-    return unique.append_column("carriers", pc.list_value_length(listed)).append_column("samples", listed).combine_chunks()
+
+    unique: int
+    shared: int
+    scores: Mapping[str, NDArray[np.float64]]
+    least_expected: tuple[pa.Table, pa.Table]
+
+
+def _write_alleles(folders: Sequence[Path], path: Path, provenance: dict[str, Any]) -> _Alleles:
+    """Write the table of all alleles with their carriers, tile by tile, and keep what the page needs."""
+    unique = shared = 0
+    scores: dict[str, list[NDArray[np.float64]]] = {kind: [np.empty(0)] for kind in KINDS}
+    lowest = COHORT_SCHEMA.empty_table()
+    with rows_written(path, COHORT_SCHEMA, provenance) as add:
+        for tile in cohort_tiles(folders):
+            add(tile)
+            unique += len(tile)
+            for kind, values in split_kinds(tile).items():
+                scores[kind].append(values)
+            several = tile.filter(pc.greater(tile["carriers"], 1))
+            shared += len(several)
+            rivals = pa.concat_tables([lowest, several])
+            lowest = rivals.take(pa.array(np.concatenate(least_expected(rivals, 2 * TOP)))).combine_chunks()
+    snvs, others = (lowest.take(pa.array(rows)) for rows in least_expected(lowest, TOP))
+    return _Alleles(unique, shared, {kind: np.concatenate(parts) for kind, parts in scores.items()}, (snvs, others))
 
 
 def cohort_warnings(summaries: Sequence[Mapping[str, Any]], outliers: Outliers) -> list[Finding]:
@@ -174,7 +173,7 @@ def _ranges(summaries: Sequence[Mapping[str, Any]], tables: Sequence[Path]) -> s
     """Spread of the SNV scores of the first samples."""
     rows = []
     for summary, path in list(zip(summaries, tables, strict=True))[:SAMPLES_DRAWN]:
-        snvs, _ = kind_series(read_parquet(path, ["kind", "score"]))
+        snvs, _ = kind_series(split_kinds(read_parquet(path, ["kind", "score"])))
         if len(snvs.values):
             rows.append((summary["sample"], tuple(float(v) for v in np.quantile(snvs.values, _QUANTILES))))
     return charts.ranges(rows, "Score of single-nucleotide variants")

@@ -128,7 +128,7 @@ def write_sample_report(
         "warnings": [*sample_warnings(summary), *(family_warnings(kin) if kin else []), *model_warnings(card)],
         "facts": {"ts_tv": ts_tv(summary), "het_hom": het_hom(summary)},
         "in_short": in_short(summary, scores, titles, comparisons, limited),
-        "histogram": charts.histogram(kind_series(table, comparisons), "Score: log P(ALT) − log P(REF)"),
+        "histogram": charts.histogram(kind_series(split_kinds(table), comparisons), "Score: log P(ALT) − log P(REF)"),
         "comparisons": comparisons,
         "compared": run is not None,
         "groups": titles,
@@ -170,10 +170,10 @@ def model_content(card: Mapping[str, Any], provenance: Mapping[str, Any]) -> dic
     }
 
 
-def kind_series(table: pa.Table, comparisons: Sequence[Comparison] = ()) -> list[charts.Series]:
+def kind_series(scores: Mapping[str, NDArray[np.float64]], comparisons: Sequence[Comparison] = ()) -> list[charts.Series]:
     """Scores of SNVs and of all other alleles, which are scored by another method and are not comparable."""
     outlines = {one.kind: one.outlines() for one in comparisons}
-    return [charts.Series(TITLES[kind], kind, values, outlines.get(kind, ())) for kind, values in split_kinds(table).items()]
+    return [charts.Series(TITLES[kind], kind, values, outlines.get(kind, ())) for kind, values in scores.items()]
 
 
 def reason_rows(by_reason: Mapping[str, int]) -> list[tuple[str, str, int]]:

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from dnagrinder.errors import ConfigError, InputError, InvariantError
@@ -22,13 +21,14 @@ from dnagrinder.genome.tables import LEDGER as LEDGER_SCHEMA
 from dnagrinder.reports.joining import common_provenance
 from dnagrinder.reports.lookup import SCORE_COLUMNS, ScoreTables
 from dnagrinder.scoring.calibration.applying import Judge
-from dnagrinder.scoring.tables import METADATA_KEY, ROW_GROUP, SCORE_SCHEMA, read_batches, read_parquet, table_alleles
+from dnagrinder.scoring.tables import ROW_GROUP, SCORE_SCHEMA, read_batches, read_parquet, rows_written, table_alleles
 
 SCORES, LEDGER, SUMMARY = "scores", "ledger", "sample.json"
 _TRANSITIONS = ("AG", "GA", "CT", "TC")
 _CALL = ("genotype", "copies", "phased")
 EVIDENCE = (pa.field("evidence", pa.string()), pa.field("points", pa.int8()))
-_SCORES_SCHEMA = pa.schema(
+#: Columns of a sample's scores.parquet; with a calibration EVIDENCE follows.
+SAMPLE_SCHEMA = pa.schema(
     [*ALLELES, *(SCORE_SCHEMA.field(name) for name in SCORE_COLUMNS), *(GENOTYPES.field(name) for name in _CALL)]
 )
 
@@ -65,7 +65,7 @@ def build_sample_tables(
     """
     facts = read_json(summary)
     provenance = common_provenance(scores)
-    schema = pa.schema([*_SCORES_SCHEMA, *EVIDENCE]) if judge else _SCORES_SCHEMA
+    schema = pa.schema([*SAMPLE_SCHEMA, *EVIDENCE]) if judge else SAMPLE_SCHEMA
     result = {}
     with ScoreTables(scores) as lookup:
         for sample, wanted in samples.items():
@@ -80,7 +80,7 @@ def build_sample_tables(
             ):
                 for batch in read_batches(alleles, ALLELES.names):
                     own = _with_genotypes(batch, calls, keep_all=keep_all)
-                    own = lookup.attach(own).select(_SCORES_SCHEMA.names)
+                    own = lookup.attach(own).select(SAMPLE_SCHEMA.names)
                     own = with_evidence(own, judge) if judge else own
                     tally.add_scored(len(batch), own)
                     write_scores(own)
@@ -139,27 +139,18 @@ def _written(folder: Path, name: str, schema: pa.Schema, provenance: dict[str, A
 
     The bytes depend on the rows alone, not on the pieces.
     """
-    schema = schema.with_metadata({METADATA_KEY: json.dumps(provenance, sort_keys=True).encode()})
-    held = schema.empty_table()
     with (
-        written_aside(folder / f"{name}.parquet") as binary,
+        rows_written(folder / f"{name}.parquet", schema, provenance) as add_rows,
         written_aside(folder / f"{name}.tsv") as text,
-        pq.ParquetWriter(binary, schema, compression="zstd") as rows,
         text.open("w", encoding="utf-8", newline="\n") as lines,
     ):
-        lines.write("\t".join(_with_position(held).column_names) + "\n")
+        lines.write("\t".join(_with_position(schema.empty_table()).column_names) + "\n")
 
         def add(piece: pa.Table) -> None:
-            nonlocal held
             lines.write(_lines(_with_position(piece)))
-            held = pa.concat_tables([held, piece.replace_schema_metadata(schema.metadata)])
-            while len(held) >= ROW_GROUP:
-                rows.write_table(held.slice(0, ROW_GROUP))
-                held = held.slice(ROW_GROUP)
+            add_rows(piece)
 
         yield add
-        if len(held):
-            rows.write_table(held)
 
 
 def _text(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,28 @@ def write_parquet(table: pa.Table, path: Path, provenance: dict[str, Any] | None
         table = table.replace_schema_metadata({**(table.schema.metadata or {}), METADATA_KEY: text})
     with written_aside(path) as partial:
         pq.write_table(table, partial, compression="zstd", row_group_size=ROW_GROUP)
+
+
+@contextmanager
+def rows_written(path: Path, schema: pa.Schema, provenance: dict[str, Any]) -> Iterator[Callable[[pa.Table], None]]:
+    """A function that adds rows of ``schema`` to a table; it appears when the block ends well.
+
+    Memory holds fewer than ROW_GROUP rows between calls. The bytes depend on the rows alone, not on the pieces.
+    """
+    schema = schema.with_metadata({METADATA_KEY: json.dumps(provenance, sort_keys=True).encode()})
+    held = schema.empty_table()
+    with written_aside(path) as aside, pq.ParquetWriter(aside, schema, compression="zstd") as out:
+
+        def add(rows: pa.Table) -> None:
+            nonlocal held
+            held = pa.concat_tables([held, rows.replace_schema_metadata(schema.metadata)])
+            while len(held) >= ROW_GROUP:
+                out.write_table(held.slice(0, ROW_GROUP))
+                held = held.slice(ROW_GROUP)
+
+        yield add
+        if len(held):
+            out.write_table(held)
 
 
 def read_parquet(
