@@ -238,7 +238,7 @@ rule report_cohort:
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
-        runtime=lambda wildcards, attempt: 60 * attempt,
+        runtime=lambda wildcards, attempt: (60 + len(SAMPLES)) * attempt,
     params:
         dnagrinder=DNAGRINDER,
         folders=lambda wildcards, input: list(

@@ -2,6 +2,7 @@
 
 variants  a made-up genome of sites on chromosome 20, up to 4.5 million: from the VCF to its tables, pages and back
 samples   people resampled from 300 of the 1000 Genomes, up to 1,000, in one joint VCF and in a VCF each
+genomes   the cohort's page and table of whole genomes, people who each carry 80 % of 1,125,000 made-up sites
 dag       what `snakemake --dry-run` takes for those cohorts
 sharing   how many alleles are new as real people are added
 
@@ -29,7 +30,7 @@ from typing import Any
 import harness
 import numpy as np
 import yaml
-from simulated import Panel, invent_scores, invented_origin, write_sites
+from simulated import Panel, invent_scores, invented_origin, write_people, write_sites
 
 from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.genome.tables import write_variant_tables
@@ -48,6 +49,7 @@ subprocess.run(sys.argv[1:], check=True)
 used = resource.getrusage(resource.RUSAGE_CHILDREN)
 print(used.ru_utime + used.ru_stime, used.ru_maxrss)"""
 CONTIG, SHARDS = "20", 8
+PARTS = ("variants", "samples", "genomes", "dag", "sharing")
 TABLES = ("alleles", "ledger", "genotypes", "summary")
 TOLERATED = 1.2  # growth exponent above which a step is said to grow faster than its input
 
@@ -160,6 +162,20 @@ def variant_costs(folder: Path, fasta: Path, origin: dict[str, Any], sizes: Sequ
             yield one.tabulate(["one"])
             yield one.report_sample("one")
             yield one.report_cohort(["one"])
+
+
+def genome_costs(folder: Path, fasta: Path, origin: dict[str, Any], sites: int, sizes: Sequence[int]) -> Iterator[Cost]:
+    """People with most of the sites of one made-up genome."""
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        vcf = Path(name) / "sites.vcf.gz"
+        write_sites(vcf, fasta, CONTIG, sites)
+        one = CallSet(Path(name), vcf, fasta, origin, "genomes", sites)
+        one.read()
+        one.unite()
+        one.tabulate(["one"])
+        people = write_people(Path(name) / "samples", "one", max(sizes))
+        for size in sizes:
+            yield CallSet(Path(name), vcf, fasta, origin, "genomes", size).report_cohort(people[:size])
 
 
 def sample_costs(folder: Path, fasta: Path, origin: dict[str, Any], panel: Panel, sizes: Sequence[int]) -> Iterator[Cost]:
@@ -295,9 +311,12 @@ def write(costs: Sequence[Cost]) -> None:
 def main() -> None:
     """Measure the parts asked for."""
     parser = harness.option_parser(__doc__)
-    parser.add_argument("--parts", nargs="+", choices=["variants", "samples", "dag", "sharing"], default=["dag", "sharing"])
+    parser.add_argument(
+        "--parts", nargs="+", choices=["variants", "samples", "genomes", "dag", "sharing"], default=["dag", "sharing"]
+    )
     parser.add_argument("--variants", nargs="+", type=int, default=[1_125_000, 2_250_000, 4_500_000])
     parser.add_argument("--samples", nargs="+", type=int, default=[125, 250, 500, 1000])
+    parser.add_argument("--genomes", nargs="+", type=int, default=[8, 16, 32, 64])
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="for temporary files, some 3 GB")
     arguments = harness.start(parser)
     data = harness.shared_data()
@@ -308,12 +327,14 @@ def main() -> None:
     costs: list[Cost] = []
     if "dag" in arguments.parts:
         costs += [dag_cost(arguments.folder, shape, size) for shape in ("single", "joint") for size in arguments.samples]
-    if {"variants", "samples"} & set(arguments.parts):
+    if {"variants", "samples", "genomes"} & set(arguments.parts):
         origin = invented_origin(fasta)
         if "variants" in arguments.parts:
             costs += _told(variant_costs(arguments.folder, fasta, origin, arguments.variants))
         if "samples" in arguments.parts:
             costs += _told(sample_costs(arguments.folder, fasta, origin, panel, arguments.samples))
+        if "genomes" in arguments.parts:
+            costs += _told(genome_costs(arguments.folder, fasta, origin, min(arguments.variants), arguments.genomes))
     if "sharing" in arguments.parts:
         for people, distinct, each in sharing(panel, [1, 2, 5, 10, 20, 40, 75, 150, 300]):
             print(f"sharing: {people} people carry {distinct:,.0f} different alleles, one of them {each:,.0f}")

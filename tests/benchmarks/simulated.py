@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,3 +162,16 @@ def invent_scores(shards: Sequence[Path], folder: Path, origin: dict[str, Any], 
         paths.append(folder / shard.name.replace("shard", "scores"))
         write_parquet(pa.table(columns).cast(SCORE_SCHEMA), paths[-1], origin)
     return paths
+
+
+def write_people(samples: Path, source: str, people: int, share: float = 0.8) -> list[str]:
+    """Make folders of invented people, each with a random ``share`` of the scored alleles of ``source``; their names."""
+    scores = read_parquet(samples / source / "scores.parquet")
+    facts = json.loads((samples / source / "sample.json").read_text())
+    names = [f"P{number:04d}" for number in range(people)]
+    for number, name in enumerate(names):
+        kept = scores.filter(pa.array(np.random.default_rng(number).random(len(scores)) < share))
+        counts = {"sample": name, "scored": len(kept), "alleles_in": len(kept) + facts["from_store"] + facts["rejected"]}
+        write_parquet(kept, samples / name / "scores.parquet")
+        (samples / name / "sample.json").write_text(json.dumps(facts | counts))
+    return names
