@@ -14,12 +14,12 @@ from typer.testing import CliRunner
 from dnagrinder.cli import app
 from dnagrinder.pipeline import score_vcf
 from dnagrinder.scoring import prescore as room
-from dnagrinder.scoring import store as store_module
 from dnagrinder.scoring.parameters import TILE, ScoringParameters
 from dnagrinder.scoring.prescore import Prescored, batches, prescore
 from dnagrinder.scoring.session import open_session
-from dnagrinder.scoring.store import ScoreStore
-from dnagrinder.scoring.store_parts import Part
+from dnagrinder.scoring.store import scores as store_module
+from dnagrinder.scoring.store.parts import Part
+from dnagrinder.scoring.store.scores import ScoreStore
 from dnagrinder.scoring.tables import ALLELE_COLUMNS, SCORE_SCHEMA, read_parquet, write_parquet
 from tests.tiny_checkpoint import make_tiny_checkpoint
 

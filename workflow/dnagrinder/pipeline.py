@@ -19,7 +19,7 @@ from dnagrinder.scoring.calibration.file import Calibration
 from dnagrinder.scoring.calibration.origin import ScoreOrigin
 from dnagrinder.scoring.session import Progress, ScoringSession
 from dnagrinder.scoring.shards import unique_alleles
-from dnagrinder.scoring.store import ScoreStore
+from dnagrinder.scoring.store.scores import ScoreStore
 from dnagrinder.scoring.tables import SCORE_SCHEMA, read_parquet, write_parquet
 
 

@@ -11,8 +11,8 @@ import typer
 
 from dnagrinder.commands.options import AsJson, check_paths, show
 from dnagrinder.errors import StoreError
-from dnagrinder.scoring.store_exchange import export_scores, import_scores
-from dnagrinder.scoring.store_upkeep import PARTIAL_HOURS, TOLERANCE, prune_store, store_stats, verify_store
+from dnagrinder.scoring.store.exchange import export_scores, import_scores
+from dnagrinder.scoring.store.upkeep import PARTIAL_HOURS, TOLERANCE, prune_store, store_stats, verify_store
 
 StoreFolder = Annotated[Path, typer.Option("--store", help="Folder of the score store.")]
 

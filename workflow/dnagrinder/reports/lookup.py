@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dnagrinder.errors import InputError, InvariantError
-from dnagrinder.scoring.store import Loci
+from dnagrinder.scoring.store.scores import Loci
 from dnagrinder.scoring.tables import ALLELE_COLUMNS, SCORE_SCHEMA, allele_keys
 
 #: What score tables add to an allele.

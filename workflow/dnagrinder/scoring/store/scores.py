@@ -6,8 +6,8 @@ parameters, so the whole key of a score is folder + allele.
 Why Parquet files and no database: a store is shared by jobs of a cluster over a network file system, where embedded engines
 either allow one writing process (DuckDB) or lean on file locks that such systems do not keep (SQLite). Files that are
 written aside, renamed and never changed need no lock, no server and no recovery; any number of jobs may read and add at
-once, and a killed one leaves nothing half-written (``store_parts``). The price is that parts grow in number; ``dnagrinder
-store prune`` merges them, beside running jobs (``store_upkeep``).
+once, and a killed one leaves nothing half-written (``store.parts``). The price is that parts grow in number; ``dnagrinder
+store prune`` merges them, beside running jobs (``store.upkeep``).
 
 A look-up takes what it needs: row groups whose statistics meet the wanted places, of those the columns contig and start, and
 whole rows only where a wanted place lies. Memory holds the wanted alleles and their rows, however large the store.
@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from dnagrinder.errors import StoreError
 from dnagrinder.scoring.parameters import context_digest
-from dnagrinder.scoring.store_parts import Origin, Part, Span, decided, parts_written, read_settled
+from dnagrinder.scoring.store.parts import Origin, Part, Span, decided, parts_written, read_settled
 from dnagrinder.scoring.tables import ALLELE_COLUMNS, SCORE_SCHEMA, allele_keys
 
 _CONTIG_SHIFT = 40  # bits of a start

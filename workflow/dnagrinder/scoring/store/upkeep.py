@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dnagrinder.errors import StoreError
-from dnagrinder.scoring.store_parts import (
+from dnagrinder.scoring.store.parts import (
     PART_ROWS,
     Part,
     contig_index,
@@ -193,7 +193,7 @@ def _remove_partial(folder: Path, hours: float) -> int:
 def merge_parts(folder: Path) -> None:
     """Put parts of less than half the full size together, those of one origin only; memory holds one full part.
 
-    The merged part is in place, and on disk, before the parts it took up are removed (see ``store_parts``).
+    The merged part is in place, and on disk, before the parts it took up are removed (see ``store.parts``).
     """
     for batch in read_settled(folder, lambda paths: list(_batches(paths))):
         with ExitStack() as stack:

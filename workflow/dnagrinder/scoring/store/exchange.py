@@ -21,8 +21,8 @@ from dnagrinder.errors import ConfigError, InputError, StoreError
 from dnagrinder.genome.files import existing_file, file_sha256
 from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.scoring.parameters import context_digest
-from dnagrinder.scoring.store_formats import HEADER, read_scores, write_bcf, write_tsv
-from dnagrinder.scoring.store_parts import (
+from dnagrinder.scoring.store.formats import HEADER, read_scores, write_bcf, write_tsv
+from dnagrinder.scoring.store.parts import (
     PART_ROWS,
     Origin,
     Part,
