@@ -17,7 +17,7 @@ from dnagrinder.scoring import prescore as room
 from dnagrinder.scoring.parameters import TILE, ScoringParameters
 from dnagrinder.scoring.prescore import Prescored, batches, prescore
 from dnagrinder.scoring.session import open_session
-from dnagrinder.scoring.store import scores as store_module
+from dnagrinder.scoring.store import shelf
 from dnagrinder.scoring.store.parts import Part
 from dnagrinder.scoring.store.scores import ScoreStore
 from dnagrinder.scoring.tables import ALLELE_COLUMNS, SCORE_SCHEMA, read_parquet, write_parquet
@@ -194,7 +194,7 @@ def test_parts_that_hold_nothing_of_a_batch_are_opened_once(session, tmp_path, m
             opened.append(path)
             super().__init__(path, content)
 
-    monkeypatch.setattr(store_module, "Part", CountedPart)
+    monkeypatch.setattr(shelf, "Part", CountedPart)
     store = ScoreStore(tmp_path, session.provenance)
     counts = prescore(session, frame([("1", 0, 20), ("1", TILE + 60, TILE + 80), ("2", 0, 20), ("2", 30, 40)]), store)
     assert counts.scored == 210

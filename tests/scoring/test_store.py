@@ -221,6 +221,8 @@ def test_verify_tells_conflicts_by_their_size(tmp_path):
         "parts": 2,
         "rows": 5,
         "alleles": 3,
+        "sites": 0,
+        "haplotypes": 0,
         "duplicates": 2,
         "partial_files": 0,
         "conflicts": 1,
