@@ -43,10 +43,10 @@ PLACES = st.one_of(
 PROCESS = """
 import os, signal, sys
 from dnagrinder.cli import app
-from dnagrinder.scoring import haplotypes
+from dnagrinder.scoring import contexts, haplotypes
 from dnagrinder.scoring.packing import Engine
 from dnagrinder.scoring.store import haplotypes as stored
-haplotypes.CHUNK, stored.PIECE = 2, 2
+haplotypes.CHUNK, stored.PIECE, contexts.SITES = 2, 2, 1
 forward, left = Engine._forward, int(sys.argv.pop(1))
 def counted(self, *arguments):
     global left
@@ -136,8 +136,8 @@ def common(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> list[s
     return ["score-haplotypes", str(example / "joint.vcf.gz"), *options, "--distance=25", "--threads=1", "--json"]
 
 
-def score_haplotypes(common: list[str], out: Path, *options: str) -> dict[str, int]:
-    result = CliRunner().invoke(app, [*common, f"--out={out}", *options], catch_exceptions=False)
+def told_by(command: list[str], out: Path, *options: str) -> dict[str, int]:
+    result = CliRunner().invoke(app, [*command, f"--out={out}", *options], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     told: dict[str, int] = json.loads(result.stdout)
     return told
@@ -147,30 +147,30 @@ def score_haplotypes(common: list[str], out: Path, *options: str) -> dict[str, i
 def plain(common: list[str], tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, int], bytes]:
     """What score-haplotypes tells and writes without a store."""
     out = tmp_path_factory.mktemp("plain") / "h.parquet"
-    return score_haplotypes(common, out), out.read_bytes()
+    return told_by(common, out), out.read_bytes()
 
 
 def test_another_sample_costs_its_own_haplotypes_only(common, plain, tmp_path):
     store = f"--store={tmp_path / 'store'}"
-    one = score_haplotypes(common, tmp_path / "one.parquet", store, "--sample=HG00171")
-    alone = score_haplotypes(common, tmp_path / "alone.parquet", "--sample=HG00171")
+    one = told_by(common, tmp_path / "one.parquet", store, "--sample=HG00171")
+    alone = told_by(common, tmp_path / "alone.parquet", "--sample=HG00171")
     assert one["tokens"] == alone["tokens"] > 0
-    every = score_haplotypes(common, tmp_path / "all.parquet", store)
+    every = told_by(common, tmp_path / "all.parquet", store)
     assert 0 < every["tokens"] == plain[0]["tokens"] - one["tokens"]
     assert (tmp_path / "all.parquet").read_bytes() == plain[1]
-    again = score_haplotypes(common, tmp_path / "again.parquet", store)
+    again = told_by(common, tmp_path / "again.parquet", store)
     assert again == plain[0] | {"tokens": 0}
     assert (tmp_path / "again.parquet").read_bytes() == plain[1]
     assert prune_store(tmp_path / "store")["parts_after"] == 1
-    assert score_haplotypes(common, tmp_path / "pruned.parquet", store)["tokens"] == 0
+    assert told_by(common, tmp_path / "pruned.parquet", store)["tokens"] == 0
     assert (tmp_path / "pruned.parquet").read_bytes() == plain[1]
 
 
 def test_another_method_reads_no_old_scores(common, plain, tmp_path, monkeypatch):
     store = f"--store={tmp_path / 'store'}"
-    score_haplotypes(common, tmp_path / "old.parquet", store)
+    told_by(common, tmp_path / "old.parquet", store)
     monkeypatch.setattr("dnagrinder.scoring.store.haplotypes.HAPLOTYPE_METHOD", "another/2")
-    assert score_haplotypes(common, tmp_path / "new.parquet", store)["tokens"] == plain[0]["tokens"]
+    assert told_by(common, tmp_path / "new.parquet", store)["tokens"] == plain[0]["tokens"]
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
@@ -188,10 +188,41 @@ def test_a_killed_job_goes_on_where_it_was(common, plain, tmp_path, repository, 
     (told,) = store_stats(store)
     assert told["haplotypes"]["rows"] == told["haplotypes"]["haplotypes"] > 0
     assert verify_store(store)[1] == []
-    resumed = score_haplotypes(common, out, f"--store={store}")
+    resumed = told_by(common, out, f"--store={store}")
     assert 0 < resumed["tokens"] < plain[0]["tokens"]
     assert out.read_bytes() == plain[1]
     assert verify_store(store)[0]["haplotypes"] == plain[0]["haplotypes"] == verify_store(store)[0]["rows"]
+
+
+def test_a_killed_context_goes_on_where_it_was(common, tmp_path, repository):
+    """Five variants in as many tiles; each tile is a piece."""
+    rows = [
+        {
+            "contig": "20",
+            "start": 1_002_655 + 3 * TILE * n,
+            "ref": "G",
+            "alt": "A",
+            "kind": "snv",
+            "score": -1.0 - n,
+            "af": 0.5,
+        }
+        for n in range(5)
+    ]
+    write_parquet(pa.Table.from_pylist(rows), tmp_path / "scores.parquet")
+    options = [option for option in common[2:] if "distance" not in option]
+    command = ["score-context", str(tmp_path / "scores.parquet"), *options]
+    plain = told_by(command, tmp_path / "plain.parquet")
+    out, store = tmp_path / "out.parquet", tmp_path / "store"
+    paths = {"PYTHONPATH": f"{repository / 'workflow'}:{repository / 'kernels'}"}
+    killed = [sys.executable, "-P", "-c", PROCESS, "3", *command, f"--out={out}", f"--store={store}"]
+    done = subprocess.run(killed, env=os.environ | paths, capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    kept = store_stats(store)[0]["bases"]["sites"]
+    assert kept in (101, 202, 303)
+    resumed = told_by(command, out, f"--store={store}")
+    assert 0 < resumed["tokens"] < plain["tokens"]
+    assert out.read_bytes() == (tmp_path / "plain.parquet").read_bytes()
+    assert store_stats(store)[0]["bases"]["rows"] == 505
 
 
 def test_jobs_at_once_write_the_same(common, plain, tmp_path, repository):
@@ -248,7 +279,7 @@ def test_a_store_that_cannot_be_written_is_told_before_work(common, tmp_path, mo
 
 def test_a_damaged_part_ends_a_job_before_it_scores(common, tmp_path, monkeypatch):
     store = tmp_path / "store"
-    score_haplotypes(common, tmp_path / "h.parquet", f"--store={store}", "--sample=HG00171")
+    told_by(common, tmp_path / "h.parquet", f"--store={store}", "--sample=HG00171")
     (context,) = store.iterdir()
     (part,) = list_parts(context / "haplotypes")
     part.write_bytes(part.read_bytes()[:-50])
