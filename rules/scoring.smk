@@ -53,7 +53,7 @@ rule score_haplotypes:
         model=model_folder,
         columns=columns,
         distance=SETTINGS.scoring.haplotype_distance,
-        scoring=SCORING,
+        scoring=SCORING + STORE,
         computing=COMPUTING,
     shell:
         "{params.dnagrinder} score-haplotypes {input.vcf:q} --reference {input.genome[0]:q} {params.columns:q}"
@@ -87,7 +87,7 @@ rule score_context:
         dnagrinder=DNAGRINDER,
         model=model_folder,
         computing=COMPUTING,
-        scoring=SCORING,
+        scoring=SCORING + STORE,
         top=SETTINGS.report.top,
         tracks=lambda wildcards, output: (
             [f"--tracks={os.path.dirname(output.tracks[0])}"] if output.tracks else []

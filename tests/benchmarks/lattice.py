@@ -39,7 +39,7 @@ from dnagrinder.scoring.parameters import DEFAULT_LATTICE, LATTICES, TILE, Scori
 from dnagrinder.scoring.prescore import BATCH, prescore
 from dnagrinder.scoring.session import ScoringSession, open_session
 from dnagrinder.scoring.snv import Site, site_log_probs
-from dnagrinder.scoring.store import ScoreStore
+from dnagrinder.scoring.store.scores import ScoreStore
 
 GENOME, PLACE = "grch37/chr20.fa.gz", ("20", 1_000_000, 4_000_000)
 SINGLE, DISTANCES = "single mask", "embedding distances"

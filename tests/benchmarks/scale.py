@@ -34,7 +34,7 @@ from simulated import Panel, invent_scores, invented_origin, write_people, write
 
 from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.genome.tables import write_variant_tables
-from dnagrinder.scoring.store import ScoreStore
+from dnagrinder.scoring.store.scores import ScoreStore
 from dnagrinder.scoring.tables import read_parquet
 
 ENVIRONMENT = {

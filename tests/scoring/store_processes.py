@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from dnagrinder.scoring import store_parts, store_upkeep
-from dnagrinder.scoring.store import ScoreStore
-from dnagrinder.scoring.store_upkeep import prune_store
+from dnagrinder.scoring.store import parts, upkeep
+from dnagrinder.scoring.store.scores import ScoreStore
+from dnagrinder.scoring.store.upkeep import prune_store
 from tests.scoring.store_rows import PROVENANCE, allele_rows, score_rows
 
 Allele = tuple[str, int, str, str]
@@ -128,7 +128,7 @@ def _killed(root: Path, kills: int, seed: int) -> bool:
 
 if __name__ == "__main__":
     pa.set_cpu_count(1)
-    store_parts.PART_ROWS = store_upkeep.PART_ROWS = 400  # so that merges are many and short
+    parts.PART_ROWS = upkeep.PART_ROWS = 400  # so that merges are many and short
     mode, folder, number, start_seed = sys.argv[1:]
     done = (_together if mode == "together" else _killed)(Path(folder), int(number), int(start_seed))
     sys.exit(0 if done else 1)

@@ -11,9 +11,10 @@ from dnagrinder.cli import app
 from dnagrinder.genome.variants import Allele
 from dnagrinder.model.tokenizer import BASES
 from dnagrinder.scoring.alleles import AlleleScorer
+from dnagrinder.scoring.contexts import CONTEXT_FLANK
 from dnagrinder.scoring.mutagenesis import TRACKS, mutagenesis_tracks, substitution_effects
 from dnagrinder.scoring.parameters import ScoringParameters
-from dnagrinder.scoring.session import CONTEXT_FLANK, open_session
+from dnagrinder.scoring.session import open_session
 from dnagrinder.scoring.tables import read_parquet, write_parquet
 from tests.tiny_checkpoint import make_tiny_checkpoint
 

@@ -14,12 +14,12 @@ from typer.testing import CliRunner
 from dnagrinder.cli import app
 from dnagrinder.pipeline import score_vcf
 from dnagrinder.scoring import prescore as room
-from dnagrinder.scoring import store as store_module
 from dnagrinder.scoring.parameters import TILE, ScoringParameters
 from dnagrinder.scoring.prescore import Prescored, batches, prescore
 from dnagrinder.scoring.session import open_session
-from dnagrinder.scoring.store import ScoreStore
-from dnagrinder.scoring.store_parts import Part
+from dnagrinder.scoring.store import shelf
+from dnagrinder.scoring.store.parts import Part
+from dnagrinder.scoring.store.scores import ScoreStore
 from dnagrinder.scoring.tables import ALLELE_COLUMNS, SCORE_SCHEMA, read_parquet, write_parquet
 from tests.tiny_checkpoint import make_tiny_checkpoint
 
@@ -194,7 +194,7 @@ def test_parts_that_hold_nothing_of_a_batch_are_opened_once(session, tmp_path, m
             opened.append(path)
             super().__init__(path, content)
 
-    monkeypatch.setattr(store_module, "Part", CountedPart)
+    monkeypatch.setattr(shelf, "Part", CountedPart)
     store = ScoreStore(tmp_path, session.provenance)
     counts = prescore(session, frame([("1", 0, 20), ("1", TILE + 60, TILE + 80), ("2", 0, 20), ("2", 30, 40)]), store)
     assert counts.scored == 210

@@ -17,7 +17,7 @@ from dnagrinder.scoring.block import allele_pairs
 from dnagrinder.scoring.parameters import ScoringParameters, provenance
 from dnagrinder.scoring.shards import allele_work, unique_alleles, write_shards
 from dnagrinder.scoring.snv import Site, site_inputs
-from dnagrinder.scoring.store import ScoreStore
+from dnagrinder.scoring.store.scores import ScoreStore
 from dnagrinder.scoring.tables import (
     ALLELE_SCHEMA,
     SCORE_SCHEMA,

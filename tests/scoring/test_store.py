@@ -17,10 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dnagrinder.errors import StoreError
-from dnagrinder.scoring import store_parts, store_upkeep
-from dnagrinder.scoring.store import ScoreStore
-from dnagrinder.scoring.store_parts import Origin, Part, list_parts, partial_files, parts_written
-from dnagrinder.scoring.store_upkeep import merge_parts, prune_store, store_stats, verify_store
+from dnagrinder.scoring.store import parts, upkeep
+from dnagrinder.scoring.store.parts import Origin, Part, list_parts, partial_files, parts_written
+from dnagrinder.scoring.store.scores import ScoreStore
+from dnagrinder.scoring.store.upkeep import merge_parts, prune_store, store_stats, verify_store
 from dnagrinder.scoring.tables import ALLELE_SCHEMA, SCORE_SCHEMA
 from tests.scoring.store_processes import batches, read_journal
 from tests.scoring.store_rows import NUMBERS, PROVENANCE, allele_rows, score_rows, snvs
@@ -111,8 +111,8 @@ def test_a_merge_that_meets_vanished_parts_loses_nothing(tmp_path, monkeypatch):
         store.add(score_rows([allele]))
     stale = list_parts(store.folder)
     for vanished in (stale[:1], stale):  # another merge took up some, then all
-        batches = list(store_upkeep._batches([path for path in stale if path.exists()]))
-        monkeypatch.setattr(store_upkeep, "read_settled", lambda *_, batches=batches: batches)
+        batches = list(upkeep._batches([path for path in stale if path.exists()]))
+        monkeypatch.setattr(upkeep, "read_settled", lambda *_, batches=batches: batches)
         rows = [read_part(path) for path in vanished if path.exists()]
         if rows:
             with parts_written(store.folder) as write:
@@ -142,15 +142,15 @@ def test_a_reader_that_meets_a_vanished_part_starts_again(tmp_path, monkeypatch)
     store.add(score_rows([B]))
     stale = [list_parts(store.folder)]
     merge_parts(store.folder)
-    listed = store_parts.list_parts
-    monkeypatch.setattr(store_parts, "list_parts", lambda folder: stale.pop() if stale else listed(folder))
+    listed = parts.list_parts
+    monkeypatch.setattr(parts, "list_parts", lambda folder: stale.pop() if stale else listed(folder))
     held, missing = store.split(allele_rows([A, B]))
     assert (len(held), len(missing), stale) == (2, 0, [])
 
 
 def test_parts_that_vanish_for_ever_are_an_error(tmp_path, monkeypatch):
     store = ScoreStore(tmp_path, PROVENANCE)
-    monkeypatch.setattr(store_parts, "list_parts", lambda folder: [folder / "gone.parquet"])
+    monkeypatch.setattr(parts, "list_parts", lambda folder: [folder / "gone.parquet"])
     with pytest.raises(StoreError, match="vanish"):
         store.split(allele_rows([A]))
 
@@ -221,6 +221,8 @@ def test_verify_tells_conflicts_by_their_size(tmp_path):
         "parts": 2,
         "rows": 5,
         "alleles": 3,
+        "sites": 0,
+        "haplotypes": 0,
         "duplicates": 2,
         "partial_files": 0,
         "conflicts": 1,
@@ -268,9 +270,9 @@ def test_prune_removes_old_partial_files_and_contexts_not_named(tmp_path):
 
 
 def test_large_tables_become_several_parts(tmp_path, monkeypatch):
-    monkeypatch.setattr(store_parts, "PART_ROWS", 100)
-    monkeypatch.setattr(store_upkeep, "PART_ROWS", 100)
-    monkeypatch.setattr(store_parts, "GROUP_ROWS", 30)
+    monkeypatch.setattr(parts, "PART_ROWS", 100)
+    monkeypatch.setattr(upkeep, "PART_ROWS", 100)
+    monkeypatch.setattr(parts, "GROUP_ROWS", 30)
     rows = snvs(450, 1)
     store = ScoreStore(tmp_path, PROVENANCE)
     store.add(rows.slice(0, 250))
@@ -287,7 +289,7 @@ def test_large_tables_become_several_parts(tmp_path, monkeypatch):
 
 
 def test_a_small_look_up_reads_little(tmp_path, monkeypatch):
-    monkeypatch.setattr(store_parts, "GROUP_ROWS", 100)
+    monkeypatch.setattr(parts, "GROUP_ROWS", 100)
     store = ScoreStore(tmp_path, PROVENANCE)
     store.add(score_rows([(contig, start, "A", "G") for contig in "123" for start in range(1000)]))
     reads = []

@@ -18,12 +18,12 @@ from dnagrinder.cli import app
 from dnagrinder.errors import ConfigError, InputError, StoreError
 from dnagrinder.genome.files import file_sha256
 from dnagrinder.genome.reference import ReferenceGenome
-from dnagrinder.scoring import store_exchange
 from dnagrinder.scoring.parameters import context_digest
-from dnagrinder.scoring.store import ScoreStore
-from dnagrinder.scoring.store_exchange import export_scores, import_scores
-from dnagrinder.scoring.store_parts import list_parts
-from dnagrinder.scoring.store_upkeep import store_stats, verify_store
+from dnagrinder.scoring.store import exchange
+from dnagrinder.scoring.store.exchange import export_scores, import_scores
+from dnagrinder.scoring.store.parts import list_parts
+from dnagrinder.scoring.store.scores import ScoreStore
+from dnagrinder.scoring.store.upkeep import store_stats, verify_store
 from dnagrinder.scoring.tables import ALLELE_SCHEMA
 from tests.scoring.store_rows import NUMBERS, PROVENANCE, allele_rows, score_rows, snvs
 
@@ -74,7 +74,7 @@ def test_every_bit_comes_back(tmp_path_factory, name, numbers, score):
 
 @FORMATS
 def test_many_rows_of_many_parts_come_back(tmp_path, monkeypatch, name):
-    monkeypatch.setattr(store_exchange, "PART_ROWS", 1000)
+    monkeypatch.setattr(exchange, "PART_ROWS", 1000)
     rows = snvs(3000, 5)
     root = filled(filled(tmp_path / "a", rows.slice(0, 1900)), rows.slice(1500))
     assert export_scores(root, tmp_path / name)["alleles"] == 3000

@@ -121,6 +121,8 @@ def test_store_is_used_by_the_rules_that_know_it(new_run: Callable[..., Run]) ->
     assert {re.search(r"-m dnagrinder ([\w-]+)", line)[1] for line in commands if "--store=kept" in line} == {  # type: ignore[index]
         "unique-alleles",
         "score-alleles",
+        "score-haplotypes",
+        "score-context",
     }
 
 

@@ -19,7 +19,7 @@ from dnagrinder.scoring.calibration.file import Calibration
 from dnagrinder.scoring.calibration.origin import ScoreOrigin
 from dnagrinder.scoring.session import Progress, ScoringSession
 from dnagrinder.scoring.shards import unique_alleles
-from dnagrinder.scoring.store import ScoreStore
+from dnagrinder.scoring.store.scores import ScoreStore
 from dnagrinder.scoring.tables import SCORE_SCHEMA, read_parquet, write_parquet
 
 
@@ -67,6 +67,8 @@ def score_vcf(
         cache = ScoreStore(store, session.provenance) if store else None
         if cache:
             cache.prepare()
+            if haplotypes:
+                cache.haplotypes.prepare()
         held, missing = cache.split(unique) if cache else (SCORE_SCHEMA.empty_table(), unique)
         scores = session.score_alleles(missing, on_progress)
         if cache:
@@ -74,7 +76,7 @@ def score_vcf(
         table = folder / "scores.parquet"
         write_parquet(pa.concat_tables([held, scores]), table, session.provenance)
         if haplotypes:
-            together, traced = session.score_haplotypes(vcf, distance, on_progress=on_progress)
+            together, traced = session.score_haplotypes(vcf, distance, on_progress=on_progress, store=cache)
             write_parquet(together, haplotypes, traced)
         counts = annotate_vcf(
             vcf,

@@ -34,7 +34,7 @@ from dnagrinder.progress import track
 from dnagrinder.reports.tables import write_tsv
 from dnagrinder.scoring.bedgraph import write_bedgraph
 from dnagrinder.scoring.parameters import DEFAULT_LATTICE, ScoringParameters
-from dnagrinder.scoring.store import ScoreStore
+from dnagrinder.scoring.store.scores import ScoreStore
 from dnagrinder.scoring.tables import write_parquet
 
 

@@ -47,7 +47,7 @@ from dnagrinder.scoring.haplotype_tables import haplotype_counts
 from dnagrinder.scoring.mutagenesis import mutagenesis_tracks
 from dnagrinder.scoring.parameters import ScoringParameters, provenance
 from dnagrinder.scoring.parts import score_in_parts
-from dnagrinder.scoring.store import ScoreStore
+from dnagrinder.scoring.store.scores import ScoreStore
 from dnagrinder.scoring.tables import ALLELE_COLUMNS, SCORE_SCHEMA, read_parquet, table_alleles, write_parquet
 
 
@@ -195,9 +195,12 @@ def score_haplotypes(
     device: Device = "auto",
     token_budget: TokenBudget = BUDGET,
     threads: Threads = None,
+    store: Store = None,
     as_json: AsJson = False,
 ) -> None:
     """Score alleles that lie close together on one chromosome copy: jointly, one by one, and the difference.
+
+    With a store, haplotypes that it holds are not scored again, and a killed job goes on where it was.
 
     Example: [bold]dnagrinder score-haplotypes phased.vcf.gz -r GRCh38.fa --out haplotypes.parquet --tsv
     haplotypes.tsv[/bold]
@@ -212,11 +215,14 @@ def score_haplotypes(
         ) as session,
         track("score-haplotypes", "haplotypes") as progress,
     ):
-        table, traced = session.score_haplotypes(vcf, distance, sample, progress)
+        cache = ScoreStore(store, session.provenance) if store else None
+        if cache:
+            cache.haplotypes.prepare()
+        table, traced = session.score_haplotypes(vcf, distance, sample, progress, cache)
     write_parquet(table, out, traced)
     if tsv:
         write_haplotypes_tsv(table, tsv)
-    show(haplotype_counts(table, traced), as_json)
+    show({**haplotype_counts(table, traced), "tokens": session.engine.tokens}, as_json)
 
 
 def score_context(
@@ -237,6 +243,7 @@ def score_context(
     device: Device = "auto",
     token_budget: TokenBudget = BUDGET,
     threads: Threads = None,
+    store: Store = None,
     as_json: AsJson = False,
 ) -> None:
     """Base probabilities within 50 bases of a sample's top variants, for the plots of its report; bedGraphs on request."""
@@ -251,9 +258,12 @@ def score_context(
         open_session(
             reference, checkpoint, parameters, device=device, token_budget=token_budget, threads=threads
         ) as session,
-        track("score-context", "variants") as progress,
+        track("score-context", "sites") as progress,
     ):
-        contexts = session.base_contexts(table_alleles(table.take(rows)), progress)
+        cache = ScoreStore(store, session.provenance) if store else None
+        if cache:
+            cache.bases.prepare()
+        contexts = session.base_contexts(table_alleles(table.take(rows)), progress, cache)
         write_parquet(contexts, out, session.provenance)
     if tracks:
         for name, lines in mutagenesis_tracks(contexts).items():
@@ -261,4 +271,4 @@ def score_context(
             write_bedgraph(
                 lines, tracks / f"{name}.bedgraph", f"dnaGrinder {name}", f"{what}, log P(ALT) - log P(REF), nats"
             )
-    show({"variants": len(set(contexts["key"].to_pylist()))}, as_json)
+    show({"variants": len(set(contexts["key"].to_pylist())), "tokens": session.engine.tokens}, as_json)

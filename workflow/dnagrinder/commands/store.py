@@ -11,8 +11,8 @@ import typer
 
 from dnagrinder.commands.options import AsJson, check_paths, show
 from dnagrinder.errors import StoreError
-from dnagrinder.scoring.store_exchange import export_scores, import_scores
-from dnagrinder.scoring.store_upkeep import PARTIAL_HOURS, TOLERANCE, prune_store, store_stats, verify_store
+from dnagrinder.scoring.store.exchange import export_scores, import_scores
+from dnagrinder.scoring.store.upkeep import PARTIAL_HOURS, TOLERANCE, prune_store, store_stats, verify_store
 
 StoreFolder = Annotated[Path, typer.Option("--store", help="Folder of the score store.")]
 
@@ -30,6 +30,8 @@ def register(app: typer.Typer) -> None:
 
 def stats(store: StoreFolder, as_json: AsJson = False) -> None:
     """Show every context (model, reference and parameters): rows, alleles, parts, bytes, and who gave imported rows.
+
+    Bases around top variants and haplotypes are told apart from the alleles.
 
     Example: [bold]dnagrinder store stats --store scores --json[/bold]
     """
@@ -55,7 +57,9 @@ def export(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write the scores of one context into a file for another lab, each allele once, sorted and indexed.
+    """Write the allele scores of one context into a file for another lab, each allele once, sorted and indexed.
+
+    Haplotypes and bases of contexts stay in the store.
 
     Example: [bold]dnagrinder store export --store scores --context 3fa9 --out scores.bcf[/bold]
     """
@@ -70,7 +74,7 @@ def import_(
     sha256: Annotated[str | None, typer.Option(help="Expected sha256 of the file, as export printed it.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Add the scores that another lab exported; all rows or none. Own scores count before imported ones.
+    """Add the allele scores that another lab exported; all rows or none. Own scores count before imported ones.
 
     Example: [bold]dnagrinder store import scores.bcf --store scores --source "Lab B"[/bold]
     """
@@ -79,10 +83,10 @@ def import_(
 
 def verify(
     store: StoreFolder,
-    tolerance: Annotated[float, typer.Option(min=0, help="Nats that two scores of an allele may differ by.")] = TOLERANCE,
+    tolerance: Annotated[float, typer.Option(min=0, help="Nats that two scores of one key may differ by.")] = TOLERANCE,
     as_json: AsJson = False,
 ) -> None:
-    """Check every part: checksum, content, context, and alleles with more than one score. Exit code 7 where not clean.
+    """Check every part: checksum, content, context, and what has more than one score. Exit code 7 where not clean.
 
     Example: [bold]dnagrinder store verify --store scores[/bold]
     """

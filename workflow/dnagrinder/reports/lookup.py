@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dnagrinder.errors import InputError, InvariantError
-from dnagrinder.scoring.store import Loci
+from dnagrinder.scoring.store.loci import Loci
 from dnagrinder.scoring.tables import ALLELE_COLUMNS, SCORE_SCHEMA, allele_keys
 
 #: What score tables add to an allele.
@@ -54,7 +54,9 @@ class ScoreTables:
         wanted, loci = allele_keys(alleles), Loci.of(alleles)
         read = [*ALLELE_COLUMNS, *columns]
         schema = pa.schema([SCORE_SCHEMA.field(name) for name in read])
-        found = pa.concat_tables([schema.empty_table(), *(loci.rows_of(file, read) for file in self._files)])
+        found = pa.concat_tables(
+            [schema.empty_table(), *(rows for file in self._files for rows in loci.rows_of(file, read))]
+        )
         rows = pc.index_in(wanted, value_set=allele_keys(found))
         if rows.null_count:
             first = wanted[rows.is_null().index(True).as_py()].as_py()

@@ -20,7 +20,7 @@ from dnagrinder.genome.windows import merged
 from dnagrinder.model.tokenizer import BASES
 from dnagrinder.scoring.parameters import TILE
 from dnagrinder.scoring.session import Progress, ScoringSession
-from dnagrinder.scoring.store import ScoreStore
+from dnagrinder.scoring.store.scores import ScoreStore
 from dnagrinder.scoring.tables import ALLELE_SCHEMA
 
 BATCH = 16  # tiles scored and stored together: a minute and a half of `mini` on one core

@@ -18,20 +18,20 @@ from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.genome.regions import RegionReason
 from dnagrinder.genome.variants import Allele
 from dnagrinder.model.checkpoint import Checkpoint, open_checkpoint
-from dnagrinder.model.tokenizer import BASES
 from dnagrinder.scoring.alleles import AlleleScorer
 from dnagrinder.scoring.bedgraph import bedgraph_runs
+from dnagrinder.scoring.contexts import base_contexts
 from dnagrinder.scoring.embedding import RegionEmbedder, embedding_columns, fits_window
 from dnagrinder.scoring.haplotype_tables import haplotype_provenance, haplotypes_table, sorted_haplotypes
 from dnagrinder.scoring.haplotypes import HaplotypeScorer
 from dnagrinder.scoring.packing import Engine
 from dnagrinder.scoring.parameters import TOKEN_BUDGET, ScoringParameters, provenance
 from dnagrinder.scoring.regions import RegionScore, RegionScorer
-from dnagrinder.scoring.snv import Site
+from dnagrinder.scoring.store.haplotypes import stored_or_scored
+from dnagrinder.scoring.store.scores import ScoreStore
 from dnagrinder.scoring.tables import scores_table, table_alleles
 
 DEVICES = ("auto", "cpu", "cuda")
-CONTEXT_FLANK = 50  # bases shown to either side of a top variant
 
 EMBEDDING_SCHEMA = pa.schema(
     [
@@ -67,19 +67,25 @@ class ScoringSession:
         return scores_table(scorer.score(table_alleles(alleles), on_progress))
 
     def score_haplotypes(
-        self, vcf: Path, distance: int, samples: Sequence[str] | None = None, on_progress: Progress | None = None
+        self,
+        vcf: Path,
+        distance: int,
+        samples: Sequence[str] | None = None,
+        on_progress: Progress | None = None,
+        store: ScoreStore | None = None,
     ) -> tuple[pa.Table, dict[str, Any]]:
         """(HAPLOTYPE_SCHEMA of a VCF's cis haplotypes, sorted; provenance with what became of every carried copy).
 
         Args:
             distance: most bases between alleles that are joined.
             samples: sample columns to read; None for all.
+            store: scores that it holds are taken, others are added to it while the work goes on.
         """
         reader = CisReader(vcf, self.reference, distance=distance, window=self.parameters.window, samples=samples)
         haplotypes = sorted_haplotypes(reader)
         scorer = HaplotypeScorer(self.engine, self.checkpoint.tokenizer, self.reference, self.parameters)
-        table = haplotypes_table(scorer.score(haplotypes, on_progress))
-        return table, haplotype_provenance(self.provenance, distance, reader.outcomes)
+        scores = stored_or_scored(haplotypes, scorer, store.haplotypes if store else None, on_progress)
+        return haplotypes_table(scores), haplotype_provenance(self.provenance, distance, reader.outcomes)
 
     def score_regions(self, regions: pd.DataFrame, on_progress: Progress | None = None) -> Iterator[RegionScore]:
         """Scores of regions (columns contig, start, end; 0-based half-open), in order."""
@@ -100,30 +106,12 @@ class ScoringSession:
         )
         return pa.table(columns, schema=EMBEDDING_SCHEMA), left_out
 
-    def base_contexts(self, alleles: Sequence[Allele], on_progress: Progress | None = None) -> pa.Table:
-        """Log-probabilities of the four bases around each allele, ±CONTEXT_FLANK, clipped at contig ends.
-
-        Columns: key, position (1-based), ref, log_p_a, log_p_c, log_p_g, log_p_t (natural log, both strands and all views).
-        """
+    def base_contexts(
+        self, alleles: Sequence[Allele], on_progress: Progress | None = None, store: ScoreStore | None = None
+    ) -> pa.Table:
+        """Log-probabilities of the four bases around each allele; see :func:`dnagrinder.scoring.contexts.base_contexts`."""
         scorer = AlleleScorer(self.engine, self.checkpoint.tokenizer, self.reference, self.parameters)
-        names = ("key", "position", "ref", *(f"log_p_{base.lower()}" for base in BASES))
-        columns: dict[str, list[Any]] = {name: [] for name in names}
-        for done, allele in enumerate(alleles, start=1):
-            first = max(0, allele.start - CONTEXT_FLANK)
-            last = min(self.reference.length(allele.contig), allele.end + CONTEXT_FLANK)
-            table = scorer.base_log_probs([Site(allele.contig, start) for start in range(first, last)])
-            columns["key"] += [allele.key] * (last - first)
-            columns["position"] += range(first + 1, last + 1)
-            columns["ref"] += list(self.reference.fetch(allele.contig, first, last))
-            for index, base in enumerate(BASES):
-                columns[f"log_p_{base.lower()}"] += table[:, index].tolist()
-            if on_progress:
-                on_progress(done, len(alleles))
-        schema = pa.schema(
-            [("key", pa.string()), ("position", pa.int64()), ("ref", pa.string())]
-            + [(f"log_p_{base.lower()}", pa.float64()) for base in BASES]
-        )
-        return pa.table(columns, schema=schema)
+        return base_contexts(scorer, self.reference, alleles, store.bases if store else None, on_progress)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from dnagrinder.errors import StoreError
-from dnagrinder.scoring.store_parts import (
+from dnagrinder.scoring.store.collection import COLLECTIONS, Collection, collection_folders, collection_of, context_of
+from dnagrinder.scoring.store.parts import (
     PART_ROWS,
+    Origin,
     Part,
     contig_index,
     contig_rows,
@@ -30,101 +31,113 @@ from dnagrinder.scoring.store_parts import (
     parts_written,
     read_settled,
 )
-from dnagrinder.scoring.tables import ALLELE_COLUMNS, SCORE_SCHEMA
 
-#: Scores of one allele that lie closer than this, in nats, are taken for the rounding of different machines.
+#: Scores of one key that lie closer than this, in nats, are taken for the rounding of different machines.
 TOLERANCE = 1e-3
 PARTIAL_HOURS = 24.0  # after which a file aside is no running writer's
 
 
 @dataclass(frozen=True)
 class Conflicts:
-    """Alleles that a context holds with more than one score.
+    """Keys (alleles, sites, haplotypes) that a context holds with more than one score.
 
     Attributes:
-        alleles: how many.
-        largest: largest difference between two scores of one allele, in nats.
-        where: that allele, ``contig:position ref>alt`` (1-based); "" where there is none.
+        keys: how many.
+        largest: largest difference between two scores of one key, in nats.
+        where: that key, ``contig:position ref>alt`` (1-based); "" where there is none.
     """
 
-    alleles: int = 0
+    keys: int = 0
     largest: float = 0.0
     where: str = ""
 
 
 def store_stats(root: Path) -> list[dict[str, Any]]:
-    """Every context: its provenance, rows, alleles, parts, bytes and who gave the imported rows.
+    """Every context: its provenance; of alleles rows, alleles, parts, bytes and who gave the imported rows; of bases and
+    haplotypes, each under its name, rows, sites or haplotypes, parts and bytes.
 
     Raises:
         StoreError: no store, or a part that cannot be read.
     """
-    return [read_settled(folder, partial(_stats, folder)) for folder in list_contexts(root)]
+    return [_context_stats(context) for context in list_contexts(root)]
 
 
-def _stats(folder: Path, paths: list[Path]) -> dict[str, Any]:
-    origins, sizes = [], []
-    for path in paths:
-        with Part(path) as part:
-            origins.append((part.origin, part.rows))
-        sizes.append(path.stat().st_size)
-    alleles = sum(_alleles(contig_rows(name, places, ALLELE_COLUMNS)) for name, places in contig_index(paths).items())
+def _context_stats(context: Path) -> dict[str, Any]:
+    found = [read_settled(folder, partial(_stats, folder)) for folder in collection_folders(context)]
+    origins = [origin for each, _ in found for origin, _ in each]
     sources: dict[str, dict[str, Any]] = {}
-    for origin, rows in origins:
+    for origin, rows in found[0][0]:
         if origin.source:
             entry = sources.setdefault(origin.source["sha256"] + origin.source["name"], {**origin.source, "rows": 0})
             entry["rows"] += rows
-    stated = origins[0][0].provenance if origins else {}
+    stated = origins[0].provenance if origins else {}
+    (_, alleles), *others = found
     return {
-        "context": folder.name,
+        "context": context.name,
         **{key: stated.get(key) for key in ("checkpoint", "tokenizer_sha256", "reference_sha256", "parameters")},
-        "tool_versions": sorted({origin.provenance["tool_version"] for origin, _ in origins}),
-        "rows": sum(rows for _, rows in origins),
-        "alleles": alleles,
-        "parts": len(paths),
-        "bytes": sum(sizes),
-        "partial_files": len(partial_files(folder)),
+        "tool_versions": sorted({origin.provenance["tool_version"] for origin in origins}),
+        **alleles,
         "imports": sorted(sources.values(), key=lambda source: (source["name"], source["sha256"])),
+        **{collection.name: told for collection, (_, told) in zip(COLLECTIONS[1:], others, strict=True)},
     }
 
 
-def _alleles(rows: pa.Table) -> int:
-    return len(rows.group_by(list(ALLELE_COLUMNS)).aggregate([]))
+def _stats(folder: Path, paths: list[Path]) -> tuple[list[tuple[Origin, int]], dict[str, int]]:
+    """(origin and rows of each part, counts) of a collection's folder."""
+    collection, origins = collection_of(folder), []
+    for path in paths:
+        with Part(path) as part:
+            origins.append((part.origin, part.rows))
+    counts = {
+        "rows": sum(rows for _, rows in origins),
+        collection.unit: sum(
+            len(contig_rows(name, places, collection.key).group_by(list(collection.key)).aggregate([]))
+            for name, places in contig_index(paths).items()
+        ),
+        "parts": len(paths),
+        "bytes": sum(path.stat().st_size for path in paths),
+        "partial_files": len(partial_files(folder)),
+    }
+    return origins, counts
 
 
 def verify_store(root: Path, tolerance: float = TOLERANCE) -> tuple[dict[str, Any], list[str]]:
     """(counts, problems). Every part's bytes are compared with its name and all its rows are read.
 
-    Counts: contexts, parts, rows, alleles, duplicates (rows beyond one an allele: no problem), partial_files (of running or
-    killed writers: no problem, prune removes them), conflicts (alleles with more than one score), largest_difference.
-    Conflicts are a problem where two scores of an allele differ by more than ``tolerance`` nats.
+    Counts: contexts, parts, rows, alleles, sites, haplotypes, duplicates (rows beyond one a key: no problem), partial_files
+    (of running or killed writers: no problem, prune removes them), conflicts (keys with more than one score),
+    largest_difference. Conflicts are a problem where two scores of one key differ by more than ``tolerance`` nats.
 
     Raises:
         StoreError: no store there.
     """
     contexts = list_contexts(root)
-    counts = Counter(contexts=len(contexts), parts=0, rows=0, alleles=0, duplicates=0, partial_files=0, conflicts=0)
+    units = {collection.unit: 0 for collection in COLLECTIONS}
+    counts = Counter(contexts=len(contexts), parts=0, rows=0, **units, duplicates=0, partial_files=0, conflicts=0)
     largest = 0.0
     problems = []
-    for folder in contexts:
-        found, conflicts, unsound = read_settled(folder, _verified)
-        counts.update(found, partial_files=len(partial_files(folder)), conflicts=conflicts.alleles)
+    for folder in (folder for context in contexts for folder in collection_folders(context) if folder.is_dir()):
+        unit = collection_of(folder).unit
+        found, conflicts, unsound = read_settled(folder, partial(_verified, collection_of(folder)))
+        counts.update(found, partial_files=len(partial_files(folder)), conflicts=conflicts.keys)
         largest = max(largest, conflicts.largest)
         problems += unsound
         problems += [f"{path} is no part of a store; remove it" for path in sorted(folder.iterdir()) if _is_foreign(path)]
         if conflicts.largest > tolerance:
             problems.append(
-                f"context {folder.name}: {conflicts.alleles} alleles have more than one score, the furthest apart "
+                f"context {context_of(folder).name}: {conflicts.keys} {unit} have more than one score, the furthest apart "
                 f"{conflicts.where} by {conflicts.largest:.6g}; find the part or import that is wrong and remove it"
             )
     return {**counts, "largest_difference": largest}, problems
 
 
 def _is_foreign(path: Path) -> bool:
-    return path.suffix != ".parquet" and not path.name.startswith(".")
+    is_folder_of_ours = path in collection_folders(path.parent)
+    return path.suffix != ".parquet" and not path.name.startswith(".") and not is_folder_of_ours
 
 
-def _verified(paths: list[Path]) -> tuple[dict[str, int], Conflicts, list[str]]:
-    """Counts, conflicts and problems of a context; rows of unsound parts are not counted."""
+def _verified(collection: Collection, paths: list[Path]) -> tuple[dict[str, int], Conflicts, list[str]]:
+    """Counts, conflicts and problems of a collection's parts; rows of unsound parts are not counted."""
     problems, sound = [], []
     for path in paths:
         try:
@@ -133,27 +146,34 @@ def _verified(paths: list[Path]) -> tuple[dict[str, int], Conflicts, list[str]]:
             sound.append(path)
         except StoreError as error:
             problems.append(str(error))
-    rows = alleles = 0
+    rows = keys = 0
     conflicts = Conflicts()
+    extremes = [(name, extreme) for name in collection.compared for extreme in ("min", "max")]
     for name, places in contig_index(sound).items():
-        table = contig_rows(name, places, [*ALLELE_COLUMNS, "score"])
-        found = table.group_by(list(ALLELE_COLUMNS)).aggregate([("score", "min"), ("score", "max")])
-        rows, alleles, conflicts = rows + len(table), alleles + len(found), _joined(conflicts, found)
-    counts = {"parts": len(paths), "rows": rows, "alleles": alleles, "duplicates": rows - alleles}
+        table = contig_rows(name, places, [*collection.key, *collection.compared])
+        found = table.group_by(list(collection.key)).aggregate(extremes)
+        rows, keys, conflicts = rows + len(table), keys + len(found), _joined(conflicts, found, collection)
+    counts = {"parts": len(paths), "rows": rows, collection.unit: keys, "duplicates": rows - keys}
     return counts, conflicts, problems
 
 
-def _joined(known: Conflicts, found: pa.Table) -> Conflicts:
-    """``known`` and those of a table of alleles with score_min and score_max."""
-    differences = pc.fill_null(pc.subtract(found["score_max"], found["score_min"]), 0.0).to_numpy()
+def _joined(known: Conflicts, found: pa.Table, collection: Collection) -> Conflicts:
+    """``known`` and those of a table of keys with the smallest and the largest of each compared column."""
+    extremes = [[found[f"{name}_{extreme}"].to_numpy() for extreme in ("min", "max")] for name in collection.compared]
+    apart = [np.subtract(high, low, out=np.zeros(len(found)), where=low != high) for low, high in extremes]
+    differences = np.nan_to_num(np.fmax.reduce(apart), nan=0.0, posinf=np.inf)
     if not differences.any():
         return known
-    alleles = known.alleles + int(np.count_nonzero(differences))
+    keys = known.keys + int(np.count_nonzero(differences))
     worst = int(differences.argmax())
     if differences[worst] <= known.largest:
-        return replace(known, alleles=alleles)
-    contig, start, ref, alt = (found[name][worst].as_py() for name in ALLELE_COLUMNS)
-    return Conflicts(alleles, float(differences[worst]), f"{contig}:{start + 1} {ref}>{alt}")
+        return replace(known, keys=keys)
+    return Conflicts(keys, float(differences[worst]), _where(found.slice(worst, 1).to_pylist()[0]))
+
+
+def _where(row: Mapping[str, Any]) -> str:
+    change = f" {row['ref']}>{row['alt']}" if "alt" in row else ""
+    return f"{row['contig']}:{row['start'] + 1}{change}"
 
 
 def prune_store(root: Path, keep: Sequence[str] = (), partial_hours: float = PARTIAL_HOURS) -> dict[str, int]:
@@ -172,7 +192,7 @@ def prune_store(root: Path, keep: Sequence[str] = (), partial_hours: float = PAR
     for folder in dropped:
         shutil.rmtree(folder)
     counts = {"contexts_removed": len(dropped), "partial_files_removed": 0, "parts_before": 0, "parts_after": 0}
-    for folder in sorted(kept):
+    for folder in (folder for context in sorted(kept) for folder in collection_folders(context)):
         counts["partial_files_removed"] += _remove_partial(folder, partial_hours)
         counts["parts_before"] += len(list_parts(folder))
         merge_parts(folder)
@@ -193,7 +213,7 @@ def _remove_partial(folder: Path, hours: float) -> int:
 def merge_parts(folder: Path) -> None:
     """Put parts of less than half the full size together, those of one origin only; memory holds one full part.
 
-    The merged part is in place, and on disk, before the parts it took up are removed (see ``store_parts``).
+    The merged part is in place, and on disk, before the parts it took up are removed (see ``store.parts``).
     """
     for batch in read_settled(folder, lambda paths: list(_batches(paths))):
         with ExitStack() as stack:
@@ -206,7 +226,7 @@ def merge_parts(folder: Path) -> None:
             rows = pa.concat_tables([part.read(range(part.groups)) for part in parts])
             origin = replace(parts[0].origin, merges=1 + max(part.origin.merges for part in parts))
             with parts_written(folder) as write:
-                write(rows.group_by(SCORE_SCHEMA.names).aggregate([]), origin)
+                write(rows.group_by(rows.column_names).aggregate([]), origin)
             for part in parts:
                 part.path.unlink(missing_ok=True)
 

@@ -1,7 +1,7 @@
 """The two file formats that scores travel in between stores: bgzip + tabix TSV, and BCF.
 
 Both hold one row an allele, sorted by contig and position, 1-based as in VCF, and one header line ``##dnagrinder_scores=``
-whose text ``store_exchange`` makes and reads. Numbers come back to the last bit: the TSV has the shortest decimal text of
+whose text ``store.exchange`` makes and reads. Numbers come back to the last bit: the TSV has the shortest decimal text of
 each; BCF knows 32-bit floats only, so beside those, which serve filters, INFO/DG_EXACT keeps the texts.
 """
 

@@ -33,19 +33,17 @@ import pyarrow.parquet as pq
 
 from dnagrinder.errors import StoreError
 from dnagrinder.scoring.parameters import context_digest
-from dnagrinder.scoring.tables import ALLELE_COLUMNS, METADATA_KEY, SCORE_SCHEMA, allele_keys
+from dnagrinder.scoring.store.collection import Collection, collection_of, context_of
+from dnagrinder.scoring.store.loci import Span
+from dnagrinder.scoring.tables import METADATA_KEY
 
 PART_ROWS = 1_000_000  # rows of a part at most: some 60 MB on disk, 200 MB in memory
 GROUP_ROWS = 65_536  # rows that are read or passed over together
 SCORED, IMPORTED = "scored", "imported"
-#: Which row counts where an allele has several: one scored here before an imported one, then the smallest values.
-RULE = (("status", "descending"), *((name, "ascending") for name in SCORE_SCHEMA.names[4:] if name != "status"))
-_SORTED = (*((name, "ascending") for name in ALLELE_COLUMNS), *RULE)
 _ATTEMPTS = 20  # readings that merges may spoil
 _SHA256 = re.compile("[0-9a-f]{64}").fullmatch
 
 T = TypeVar("T")
-Span = tuple[str, int, int]  # contig, smallest start, largest start
 
 
 @dataclass(frozen=True)
@@ -80,13 +78,16 @@ class Origin:
 class Part:
     """A part opened for reading; a context manager.
 
+    Attributes:
+        collection: what its folder keeps.
+
     Raises:
         FileNotFoundError: the part vanished; another holds its rows.
         StoreError: it cannot be read, or belongs to another context than its folder.
     """
 
     def __init__(self, path: Path, content: bytes | None = None) -> None:
-        self.path = path
+        self.path, self.collection = path, collection_of(path.parent)
         with self._named_errors():
             source = pa.BufferReader(content) if content is not None else pa.OSFile(str(path))
             self._file = pq.ParquetFile(source, read_dictionary=["contig"], page_checksum_verification=True)
@@ -94,7 +95,7 @@ class Part:
             context = context_digest(self.origin.provenance)
         self.rows: int = self._file.metadata.num_rows
         self.groups: int = self._file.num_row_groups
-        if context != path.parent.name:
+        if context != context_of(path.parent).name:
             raise StoreError(f"store part {path} was made by another model, reference or parameters; remove it")
 
     @classmethod
@@ -108,7 +109,7 @@ class Part:
         if found != path.stem:
             raise StoreError(
                 f"store part {path} is torn or was altered: its sha256 is {found}, not its name; bring it back from a copy, "
-                "or remove it and its alleles are scored again"
+                f"or remove it and its {collection_of(path.parent).unit} are scored again"
             )
         return cls(path, content)
 
@@ -118,11 +119,12 @@ class Part:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._file.close(force=True)
 
-    def read(self, groups: Sequence[int], columns: Sequence[str] = tuple(SCORE_SCHEMA.names)) -> pa.Table:
-        """Columns of some row groups, in the types of SCORE_SCHEMA."""
-        schema = pa.schema([SCORE_SCHEMA.field(name) for name in columns])
+    def read(self, groups: Sequence[int], columns: Sequence[str] | None = None) -> pa.Table:
+        """Columns (None: all) of some row groups, in the types of the collection."""
+        names = list(columns or self.collection.schema.names)
+        schema = pa.schema([self.collection.schema.field(name) for name in names])
         with self._named_errors():
-            return self._file.read_row_groups(list(groups), columns=list(columns)).select(list(columns)).cast(schema)
+            return self._file.read_row_groups(list(groups), columns=names).select(names).cast(schema)
 
     def spans(self) -> list[Span | None]:
         """Of all row groups; one span where they follow each other on one contig."""
@@ -148,20 +150,21 @@ class Part:
             if not self.path.exists():
                 raise FileNotFoundError(str(self.path)) from error
             raise StoreError(
-                f"store part {self.path} cannot be read ({error}); bring it back from a copy, or remove it and its alleles "
-                "are scored again"
+                f"store part {self.path} cannot be read ({error}); bring it back from a copy, or remove it and its "
+                f"{self.collection.unit} are scored again"
             ) from error
 
 
-def decided(rows: pa.Table) -> pa.Table:
-    """One row an allele, by RULE; it looks at nothing but the rows, so parts, merges and machines do not change it."""
-    codes = allele_keys(rows).dictionary_encode().indices.to_numpy()
+def decided(rows: pa.Table, collection: Collection) -> pa.Table:
+    """One row a key, by the collection's rule; it looks at nothing but the rows, so parts, merges and machines do not
+    change it."""
+    codes = collection.keys(rows).dictionary_encode().indices.to_numpy()
     times = np.bincount(codes, minlength=1)
     if times.max() <= 1:
         return rows
     several = np.flatnonzero(times[codes] > 1)
     rivals = rows.take(pa.array(several)).append_column("code", pa.array(codes[several]))
-    order = pc.sort_indices(rivals, [("code", "ascending"), *RULE]).to_numpy()
+    order = pc.sort_indices(rivals, [("code", "ascending"), *collection.rule]).to_numpy()
     ordered = codes[several][order]
     first = np.r_[True, ordered[1:] != ordered[:-1]]
     kept = np.concatenate([np.flatnonzero(times[codes] == 1), several[order[first]]])
@@ -187,7 +190,7 @@ def find_context(root: Path, name: str | None) -> Path:
 
 
 def list_parts(folder: Path) -> list[Path]:
-    """The parts of a context, by name. A folder is listed until nothing changes: one listing may miss a running rename."""
+    """The parts in a folder, by name. A folder is listed until nothing changes: one listing may miss a running rename."""
     before, now = None, sorted(folder.glob("*.parquet"))
     while before != now:
         before, now = now, sorted(folder.glob("*.parquet"))
@@ -200,7 +203,7 @@ def partial_files(folder: Path) -> list[Path]:
 
 
 def read_settled(folder: Path, read: Callable[[list[Path]], T]) -> T:
-    """``read`` of all parts of a context, begun again where a part vanished meanwhile because a merge took it up.
+    """``read`` of all parts in a folder, begun again where a part vanished meanwhile because a merge took it up.
 
     Raises:
         StoreError: a part cannot be read, or parts vanish time after time.
@@ -226,7 +229,7 @@ def contig_index(paths: Sequence[Path]) -> dict[str, dict[Path, list[int]]]:
     return index
 
 
-def contig_rows(contig: str, places: dict[Path, list[int]], columns: Sequence[str] = tuple(SCORE_SCHEMA.names)) -> pa.Table:
+def contig_rows(contig: str, places: dict[Path, list[int]], columns: Sequence[str] | None = None) -> pa.Table:
     """All rows of a contig out of ``contig_index``, in no promised order."""
     found = []
     for path, groups in places.items():
@@ -240,17 +243,18 @@ def contig_rows(contig: str, places: dict[Path, list[int]], columns: Sequence[st
 def parts_written(folder: Path) -> Iterator[Callable[[pa.Table, Origin], None]]:
     """A function ``write(rows, origin)``; what was written appears at the end of the block, nothing of it after an error.
 
-    Rows (SCORE_SCHEMA; their status is set from the origin) are sorted and cut into parts.
+    Rows, as the folder's collection has them, are sorted and cut into parts; a status is set from the origin.
 
     Raises:
         StoreError: the folder cannot be written.
     """
     staged: list[tuple[Path, Path]] = []
+    collection = collection_of(folder)
+    order = [*((name, "ascending") for name in collection.key), *collection.rule]
 
     def write(rows: pa.Table, origin: Origin) -> None:
-        status = pa.array([IMPORTED if origin.source else SCORED]).take(pa.array(np.zeros(len(rows), np.int8)))
-        rows = rows.select(SCORE_SCHEMA.names).set_column(SCORE_SCHEMA.get_field_index("status"), "status", status)
-        rows = rows.sort_by(list(_SORTED)).replace_schema_metadata(origin.metadata)
+        rows = _with_status(rows.select(collection.schema.names), IMPORTED if origin.source else SCORED)
+        rows = rows.sort_by(order).replace_schema_metadata(origin.metadata)
         for first in range(0, len(rows), PART_ROWS):
             content = _encoded(rows.slice(first, PART_ROWS))
             aside = folder / f".{uuid.uuid4().hex}.tmp"
@@ -271,6 +275,14 @@ def parts_written(folder: Path) -> Iterator[Callable[[pa.Table, Origin], None]]:
     finally:
         for aside, _ in staged:
             aside.unlink(missing_ok=True)
+
+
+def _with_status(rows: pa.Table, status: str) -> pa.Table:
+    """The rows with that status, where the collection has one."""
+    place = rows.schema.get_field_index("status")
+    if place < 0:
+        return rows
+    return rows.set_column(place, "status", pa.array([status]).take(pa.array(np.zeros(len(rows), np.int8))))
 
 
 @contextmanager

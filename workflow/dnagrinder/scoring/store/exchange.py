@@ -21,8 +21,9 @@ from dnagrinder.errors import ConfigError, InputError, StoreError
 from dnagrinder.genome.files import existing_file, file_sha256
 from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.scoring.parameters import context_digest
-from dnagrinder.scoring.store_formats import HEADER, read_scores, write_bcf, write_tsv
-from dnagrinder.scoring.store_parts import (
+from dnagrinder.scoring.store.collection import ALLELES
+from dnagrinder.scoring.store.formats import HEADER, read_scores, write_bcf, write_tsv
+from dnagrinder.scoring.store.parts import (
     PART_ROWS,
     Origin,
     Part,
@@ -71,7 +72,7 @@ def _export(out: Path, reference: Path | None, paths: list[Path]) -> int:
     header = json.dumps({"schema": SCHEMA, "provenance": provenance, "imports": imports}, sort_keys=True)
     index = contig_index(paths)
     contigs = _contigs(list(index), reference, provenance)
-    tables = (_in_order(decided(contig_rows(name, index[name]))) for name, _ in contigs if name in index)
+    tables = (_in_order(decided(contig_rows(name, index[name]), ALLELES)) for name, _ in contigs if name in index)
     return write_bcf(out, header, contigs, tables) if out.suffix == ".bcf" else write_tsv(out, header, tables)
 
 
