@@ -112,11 +112,21 @@ def test_few_rows_held_at_a_time_change_nothing(folders: list[Path], monkeypatch
     assert cohort_table(folders).equals(whole)
 
 
-def test_tables_that_cannot_be_read(folders: list[Path]) -> None:
+def test_tables_that_cannot_be_read(folders: list[Path], tmp_path: Path) -> None:
     (folders[0] / "scores.parquet").write_bytes(b"PAR1")
     with pytest.raises(InputError, match=r"scores.parquet cannot be read"):
         cohort_table(folders)
-    write_parquet(read_parquet(folders[1] / "scores.parquet").drop_columns(["gene"]), folders[0] / "scores.parquet")
+    content = bytearray((folders[1] / "scores.parquet").read_bytes())
+    content[40:2000] = bytes(byte ^ 255 for byte in content[40:2000])  # pages, not the footer
+    (folders[0] / "scores.parquet").write_bytes(content)
+    with pytest.raises(InputError, match=r"scores.parquet cannot be read"):
+        write_cohort_report(folders, tmp_path / "report.html", scores=tmp_path / "scores.parquet")
+    table = read_parquet(folders[1] / "scores.parquet")
+    texts = table.set_column(table.schema.get_field_index("score"), "score", pa.array(["x"] * len(table)))
+    write_parquet(texts, folders[0] / "scores.parquet")
+    with pytest.raises(InputError, match=r"scores.parquet cannot be read"):
+        cohort_table(folders)
+    write_parquet(table.drop_columns(["gene"]), folders[0] / "scores.parquet")
     with pytest.raises(InputError, match=r"scores.parquet has no column gene"):
         cohort_table(folders)
     (folders[0] / "scores.parquet").unlink()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -81,17 +82,18 @@ class _SampleTable:
         inside = pc.and_(pc.greater_equal(rows["start"], tile.start), pc.less(rows["start"], tile.end))
         return rows.filter(pc.and_(inside, pc.equal(rows["contig"], tile.contig)))
 
-    def _open(self) -> pq.ParquetFile:
+    @contextmanager
+    def _open(self) -> Iterator[pq.ParquetFile]:
+        """The file; damage that a reading inside the block meets is told as the table's."""
         if not self._path.is_file():
             raise InputError(f"table {self._path} is missing")
         try:
-            file = pq.ParquetFile(self._path)
+            with pq.ParquetFile(self._path) as file:
+                if absent := [name for name in SHARED if name not in file.schema_arrow.names]:
+                    raise InputError(f"table {self._path} has no column {', '.join(absent)}")
+                yield file
         except (pa.ArrowException, OSError) as error:
             raise InputError(f"table {self._path} cannot be read: {error}") from error
-        if absent := [name for name in SHARED if name not in file.schema_arrow.names]:
-            file.close()
-            raise InputError(f"table {self._path} has no column {', '.join(absent)}")
-        return file
 
 
 def cohort_tiles(folders: Sequence[Path], rows: int = _TILE_ROWS) -> Iterator[pa.Table]:
