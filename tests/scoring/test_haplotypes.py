@@ -232,3 +232,22 @@ def test_table_is_sorted_and_names_its_rows(letters, adenines, tmp_path) -> None
     assert rows[1]["id"] == haplotype_id(found[1]) != rows[0]["id"]
     assert rows[1]["singles"] == pytest.approx([-1.5, -1.5])
     assert rows[1]["epistasis"] == pytest.approx(0.375)
+
+
+def test_a_haplotype_in_two_spellings_is_one(tmp_path) -> None:
+    """A deletion in a run of A, told at either end of the run; carriers are in the file's order."""
+    (tmp_path / "runs.fa").write_text(">a\n" + "TGCTCAGTCC" * 8 + "TG" + "A" * 8 + "CG" + "CTGACCTGTC" * 8 + "\n")
+    text = "##fileformat=VCFv4.2\n##contig=<ID=a>\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\ts\tt\tu\n"
+    for position, ref, alt, calls in (
+        (82, "GA", "G", "0|0\t0|1\t0|0"),
+        (88, "AA", "A", "0|1\t0|0\t1|0"),
+        (92, "G", "T", "0|1\t0|1\t1|0"),
+    ):
+        text += f"a\t{position}\t.\t{ref}\t{alt}\t.\t.\t.\tGT\t{calls}\n"
+    (tmp_path / "calls.vcf").write_text(text)
+    with ReferenceGenome.open(tmp_path / "runs.fa") as genome:
+        reader = CisReader(tmp_path / "calls.vcf", genome, distance=20, window=128)
+        assert len(list(reader)) == 2
+        (found,) = sorted_haplotypes(CisReader(tmp_path / "calls.vcf", genome, distance=20, window=128))
+    assert found.carriers == ("s", "t", "u")
+    assert [(member.edit.start, member.edit.end) for member in found.members] == [(82, 83), (91, 92)]

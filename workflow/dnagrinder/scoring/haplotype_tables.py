@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dnagrinder.genome.cis import MNV_GAP, CisHaplotype
+from dnagrinder.genome.cis import MNV_GAP, CisHaplotype, CisReader
 from dnagrinder.scoring.parameters import HAPLOTYPE_METHOD
 from dnagrinder.scoring.tables import ALLELE_COLUMNS, ALLELE_SCHEMA
 
@@ -39,9 +40,22 @@ HAPLOTYPE_SCHEMA = pa.schema(
 )
 
 
-def sorted_haplotypes(haplotypes: Iterable[CisHaplotype]) -> list[CisHaplotype]:
-    """By contig, start, ref and alt of the whole, then by members: the order of tables."""
-    return sorted(haplotypes, key=lambda item: (*(getattr(item.allele, name) for name in ALLELE_COLUMNS), _keys(item)))
+def sorted_haplotypes(reader: CisReader) -> list[CisHaplotype]:
+    """Haplotypes by contig, start, ref and alt of the whole, then by members: the order of tables.
+
+    What the file spells in several ways is one haplotype, with the carriers of all, its edits as in the leftmost spelling.
+    """
+    spellings: dict[tuple[Any, ...], list[CisHaplotype]] = defaultdict(list)
+    for item in reader:
+        spellings[(*(getattr(item.allele, name) for name in ALLELE_COLUMNS), tuple(_keys(item)))].append(item)
+    columns = {name: column for column, name in enumerate(reader.outcomes)}
+    return [_united(spellings[key], columns) for key in sorted(spellings)]
+
+
+def _united(spellings: Sequence[CisHaplotype], columns: Mapping[str, int]) -> CisHaplotype:
+    leftmost = min(spellings, key=lambda item: [astuple(member.edit) for member in item.members])
+    carriers = sorted((name for item in spellings for name in item.carriers), key=columns.__getitem__)
+    return replace(leftmost, carriers=tuple(carriers))
 
 
 def haplotype_id(haplotype: CisHaplotype) -> str:
