@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dnagrinder.errors import StoreError
 from dnagrinder.scoring.store.collection import BASE_LOG_PROBS, BASES, HAPLOTYPES, collection_folders
-from dnagrinder.scoring.store.parts import Part, list_parts
+from dnagrinder.scoring.store.parts import Part, find_context, list_parts
 from dnagrinder.scoring.store.scores import ScoreStore
 from dnagrinder.scoring.store.shelf import Shelf, completed
 from dnagrinder.scoring.store.upkeep import merge_parts, prune_store, store_stats, verify_store
@@ -188,6 +188,18 @@ def test_a_part_of_another_collection_or_context_is_refused(tmp_path):
         Part(other.folder / part.name)
     (store.bases.folder / "notes.txt").write_text("")
     assert any("notes.txt is no part" in line for line in verify_store(tmp_path)[1])
+    (tmp_path / "other").mkdir()
+    bases = ScoreStore(tmp_path / "other", PROVENANCE).folder / "bases"
+    bases.parent.mkdir()
+    bases.write_text("a file where a folder belongs")
+    assert [line for line in verify_store(tmp_path / "other")[1] if line == f"{bases} is no part of a store; remove it"]
+
+
+def test_a_context_without_rows_is_none(tmp_path):
+    store = filled(tmp_path)
+    ScoreStore(tmp_path, PROVENANCE | {"parameters_sha256": "0" * 64}).bases.prepare()
+    assert [told["context"] for told in store_stats(tmp_path)] == [store.folder.name]
+    assert find_context(tmp_path, None) == store.folder
 
 
 @pytest.mark.parametrize("name", ["bases", "haplotypes"])

@@ -172,10 +172,15 @@ def decided(rows: pa.Table, collection: Collection) -> pa.Table:
 
 
 def list_contexts(root: Path) -> list[Path]:
-    """Folders of the store's contexts. Raises StoreError where the store is absent."""
+    """Folders of the contexts that hold a file; a job that had nothing to keep leaves empty ones.
+
+    Raises:
+        StoreError: the store is absent.
+    """
     if not root.is_dir():
         raise StoreError(f"store {root} does not exist or is no folder; name the folder that was given to --store")
-    return sorted(path for path in root.iterdir() if path.is_dir() and _SHA256(path.name))
+    folders = sorted(path for path in root.iterdir() if path.is_dir() and _SHA256(path.name))
+    return [folder for folder in folders if any(path.is_file() for path in folder.rglob("*"))]
 
 
 def find_context(root: Path, name: str | None) -> Path:

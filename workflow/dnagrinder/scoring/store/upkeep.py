@@ -132,7 +132,7 @@ def verify_store(root: Path, tolerance: float = TOLERANCE) -> tuple[dict[str, An
 
 
 def _is_foreign(path: Path) -> bool:
-    is_folder_of_ours = path in collection_folders(path.parent)
+    is_folder_of_ours = path.is_dir() and path in collection_folders(path.parent)
     return path.suffix != ".parquet" and not path.name.startswith(".") and not is_folder_of_ours
 
 
