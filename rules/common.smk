@@ -131,7 +131,7 @@ COHORT_FILES = [
 REGION_FILES = (
     ["regions.parquet", "regions.bedgraph", "ledger.tsv"] if SETTINGS.regions else []
 )
-# Every file that stays, not only those that users open: what nothing asks for, Snakemake does not make again when it is lost.
+# All that docs/outputs.md lists, not only what users open: what nothing asks for, Snakemake does not make again when it is lost.
 RESULTS = [
     *GENOME,
     "<results>/reference/genome.json",

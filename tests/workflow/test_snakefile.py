@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from workflow_run import Run
@@ -94,11 +95,37 @@ def test_limits_of_the_lists_reach_contexts_and_pages(new_run: Callable[..., Run
         assert limited == job.startswith(("score_context", "report_sample")), job
 
 
+FAMILY = [
+    "sample\tvcf\tfamily\trole\tsex",
+    "one\tone.vcf\tF\tfather\t",
+    "HG00171\tjoint.vcf\tF\tmother\tfemale",
+    "HG01500\tjoint.vcf\tF\tproband\tmale",
+]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"samples": "family.tsv", "report": {"tracks": True}},
+        {"regions": None, "scoring": {"haplotype_distance": 0, "shards": 1}, "store": "kept"},
+    ],
+    ids=["most", "least"],
+)
+def test_every_result_is_asked_for(new_run: Callable[..., Run], settings: dict[str, Any]) -> None:
+    """What is made and not asked for would not be made again once it is lost."""
+    run = new_run(**settings)
+    (run.folder / "family.tsv").write_text("\n".join(FAMILY) + "\n")
+    jobs = run.snakemake("-n").split("\nrule ")
+    made = {
+        name for job in jobs for names in re.findall(r"^    output: (.*)$", job, re.MULTILINE) for name in names.split(", ")
+    }
+    (asked,) = (re.findall(r"^    input: (.*)$", job, re.MULTILINE) for job in jobs if job.startswith("all:"))
+    assert set(asked[0].split(", ")) == made
+
+
 def test_family_is_judged_once_and_shown_on_the_page_of_its_proband(new_run: Callable[..., Run]) -> None:
     run = new_run(samples="family.tsv")
-    rows = ["sample\tvcf\tfamily\trole\tsex", "one\tone.vcf\tF\tfather\t"]
-    rows += ["HG00171\tjoint.vcf\tF\tmother\tfemale", "HG01500\tjoint.vcf\tF\tproband\tmale"]
-    (run.folder / "family.tsv").write_text("\n".join(rows) + "\n")
+    (run.folder / "family.tsv").write_text("\n".join(FAMILY) + "\n")
     shown = run.snakemake("-n", "-p")
     assert planned(shown) == EXPECTED_JOBS | {"family_candidates": 1}
     judged = next(job for job in shown.split("\nrule ") if job.startswith("family_candidates"))
