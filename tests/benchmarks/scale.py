@@ -311,9 +311,7 @@ def write(costs: Sequence[Cost]) -> None:
 def main() -> None:
     """Measure the parts asked for."""
     parser = harness.option_parser(__doc__)
-    parser.add_argument(
-        "--parts", nargs="+", choices=["variants", "samples", "genomes", "dag", "sharing"], default=["dag", "sharing"]
-    )
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=["dag", "sharing"])
     parser.add_argument("--variants", nargs="+", type=int, default=[1_125_000, 2_250_000, 4_500_000])
     parser.add_argument("--samples", nargs="+", type=int, default=[125, 250, 500, 1000])
     parser.add_argument("--genomes", nargs="+", type=int, default=[8, 16, 32, 64])
