@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dnagrinder.errors import InputError, InvariantError
-from dnagrinder.scoring.store.loci import Loci
+from dnagrinder.scoring.store.loci import Loci, group_span
 from dnagrinder.scoring.tables import ALLELE_COLUMNS, SCORE_SCHEMA, allele_keys
 
 #: What score tables add to an allele.
@@ -85,7 +85,7 @@ class _ScoreFile:
             self._file.close()
             raise InputError(f"table {path} has no column {', '.join(absent)}; it is no score table")
         self.groups: int = self._file.num_row_groups
-        self._spans = [self._span(group, names.index("contig"), names.index("start")) for group in range(self.groups)]
+        self._spans = [group_span(self._file, group) for group in range(self.groups)]
 
     def __enter__(self) -> _ScoreFile:
         return self
@@ -104,10 +104,3 @@ class _ScoreFile:
             return self._file.read_row_groups(list(groups), columns=list(columns)).select(list(columns)).cast(schema)
         except (pa.ArrowException, OSError) as error:
             raise InputError(f"table {self._path} cannot be read: {error}") from error
-
-    def _span(self, group: int, contig_column: int, start_column: int) -> tuple[str, int, int] | None:
-        about = self._file.metadata.row_group(group)
-        contig, start = (about.column(column).statistics for column in (contig_column, start_column))
-        if contig is None or start is None or not (contig.has_min_max and start.has_min_max) or contig.min != contig.max:
-            return None
-        return contig.min, start.min, start.max

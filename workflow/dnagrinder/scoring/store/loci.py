@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 Span = tuple[str, int, int]  # contig, smallest start, largest start
@@ -77,3 +78,12 @@ def _places(rows: pa.Table, contigs: pa.Array) -> NDArray[np.int64]:
     numbers = pc.fill_null(pc.index_in(rows["contig"], value_set=contigs), -1).to_numpy().astype(np.int64)
     places: NDArray[np.int64] = (numbers << _CONTIG_SHIFT) + rows["start"].to_numpy()
     return places
+
+
+def group_span(file: pq.ParquetFile, group: int) -> Span | None:
+    """Span of a row group, by its statistics; None where it holds several contigs or does not say."""
+    names, about = file.schema_arrow.names, file.metadata.row_group(group)
+    contig, start = (about.column(names.index(name)).statistics for name in ("contig", "start"))
+    if contig is None or start is None or not (contig.has_min_max and start.has_min_max) or contig.min != contig.max:
+        return None
+    return contig.min, start.min, start.max

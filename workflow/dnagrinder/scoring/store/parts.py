@@ -34,7 +34,7 @@ import pyarrow.parquet as pq
 from dnagrinder.errors import StoreError
 from dnagrinder.scoring.parameters import context_digest
 from dnagrinder.scoring.store.collection import Collection, collection_of, context_of
-from dnagrinder.scoring.store.loci import Span
+from dnagrinder.scoring.store.loci import Span, group_span
 from dnagrinder.scoring.tables import METADATA_KEY
 
 PART_ROWS = 1_000_000  # rows of a part at most: some 60 MB on disk, 200 MB in memory
@@ -136,11 +136,8 @@ class Part:
 
     def span(self, group: int) -> Span | None:
         """(contig, smallest start, largest start) of a row group; None where it holds several contigs."""
-        about = self._file.metadata.row_group(group)
-        contig, start = about.column(0).statistics, about.column(1).statistics
-        if contig is None or start is None or not contig.has_min_max or contig.min != contig.max:
-            return None
-        return contig.min, start.min, start.max
+        with self._named_errors():
+            return group_span(self._file, group)
 
     @contextmanager
     def _named_errors(self) -> Iterator[None]:
