@@ -112,13 +112,15 @@ def _killed(root: Path, kills: int, seed: int) -> bool:
     size = 0
     for _ in range(kills):
         while not journal_of(root).exists() or journal_of(root).stat().st_size == size:
+            if any(os.waitpid(child, os.WNOHANG)[0] for child in children):
+                return False  # it ended by itself: with an error
             time.sleep(0.001)
         size = journal_of(root).stat().st_size
         time.sleep(chosen.uniform(0, 0.02))
         (place,) = chosen.choices(range(len(works)), WEIGHTS)
         os.kill(children[place], signal.SIGKILL)
         if os.waitpid(children[place], 0)[1] != signal.SIGKILL:
-            return False  # it had ended by itself: with an error
+            return False  # it had ended by itself
         children[place] = start(works[place])
     for child in children:
         os.kill(child, signal.SIGKILL)

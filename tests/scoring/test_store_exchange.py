@@ -158,7 +158,7 @@ def test_the_context_is_chosen_by_its_beginning(tmp_path):
     with pytest.raises(ConfigError, match=r"\*\.tsv\.gz or \*\.bcf"):
         export_scores(tmp_path / "s", tmp_path / "x.vcf", context_digest(other))
     ScoreStore(tmp_path / "empty", PROVENANCE).prepare()
-    with pytest.raises(StoreError, match="holds no scores"):
+    with pytest.raises(StoreError, match="it holds 0 contexts"):
         export_scores(tmp_path / "empty", tmp_path / "y.bcf")
 
 

@@ -169,20 +169,20 @@ def decided(rows: pa.Table, collection: Collection) -> pa.Table:
 
 
 def list_contexts(root: Path) -> list[Path]:
-    """Folders of the contexts that hold a file; a job that had nothing to keep leaves empty ones.
-
-    Raises:
-        StoreError: the store is absent.
-    """
+    """Folders of the store's contexts. Raises StoreError where the store is absent."""
     if not root.is_dir():
         raise StoreError(f"store {root} does not exist or is no folder; name the folder that was given to --store")
-    folders = sorted(path for path in root.iterdir() if path.is_dir() and _SHA256(path.name))
-    return [folder for folder in folders if any(path.is_file() for path in folder.rglob("*"))]
+    return sorted(path for path in root.iterdir() if path.is_dir() and _SHA256(path.name))
+
+
+def has_files(context: Path) -> bool:
+    """Whether a context holds anything; a job that had nothing to keep leaves an empty folder."""
+    return any(path.is_file() for path in context.rglob("*"))
 
 
 def find_context(root: Path, name: str | None) -> Path:
-    """The folder of the context that begins with ``name``; of the only one for None. Raises StoreError."""
-    contexts = list_contexts(root)
+    """Folder of the context with files that begins with ``name``; of the only one for None. Raises StoreError."""
+    contexts = [context for context in list_contexts(root) if has_files(context)]
     found = [path for path in contexts if path.name.startswith(name or "")]
     if len(found) == 1:
         return found[0]

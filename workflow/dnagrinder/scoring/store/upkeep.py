@@ -25,6 +25,7 @@ from dnagrinder.scoring.store.parts import (
     contig_index,
     contig_rows,
     find_context,
+    has_files,
     list_contexts,
     list_parts,
     partial_files,
@@ -53,13 +54,13 @@ class Conflicts:
 
 
 def store_stats(root: Path) -> list[dict[str, Any]]:
-    """Every context: its provenance; of alleles rows, alleles, parts, bytes and who gave the imported rows; of bases and
-    haplotypes, each under its name, rows, sites or haplotypes, parts and bytes.
+    """Every context that holds files: its provenance; of alleles rows, alleles, parts, bytes and who gave the imported rows;
+    of bases and haplotypes, each under its name, rows, sites or haplotypes, parts and bytes.
 
     Raises:
         StoreError: no store, or a part that cannot be read.
     """
-    return [_context_stats(context) for context in list_contexts(root)]
+    return [_context_stats(context) for context in list_contexts(root) if has_files(context)]
 
 
 def _context_stats(context: Path) -> dict[str, Any]:
@@ -187,8 +188,9 @@ def prune_store(root: Path, keep: Sequence[str] = (), partial_hours: float = PAR
     Raises:
         StoreError: no store, a name in ``keep`` that is no context (nothing is removed then), or a damaged part.
     """
-    kept = {find_context(root, name) for name in keep} or set(list_contexts(root))
-    dropped = [folder for folder in list_contexts(root) if folder not in kept]
+    contexts = list_contexts(root)  # once: a context that a job makes meanwhile is not judged
+    kept = {find_context(root, name) for name in keep} or set(contexts)
+    dropped = [folder for folder in contexts if folder not in kept]
     for folder in dropped:
         shutil.rmtree(folder)
     counts = {"contexts_removed": len(dropped), "partial_files_removed": 0, "parts_before": 0, "parts_after": 0}
