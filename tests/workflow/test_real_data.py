@@ -14,7 +14,7 @@ import yaml
 
 from dnagrinder.scoring.tables import read_parquet
 
-RECORDS, SAMPLES = 1000, 10
+RECORDS, SAMPLES = 2000, 10
 WINDOW = 64  # bases; the promises tested here do not depend on it, the time does
 TARGETS = ("results/cohort/scores.parquet", "results/callsets/calls/scored.vcf.gz")
 
