@@ -42,9 +42,9 @@ def base_contexts(
     sites = sorted({(site.contig, site.start) for context in contexts for site in context})
 
     def make(missing: pa.Table) -> Iterator[pa.Table]:
-        todo = [Site(*row.values()) for row in missing.to_pylist()]
-        done = len(sites) - len(todo)
-        for some in site_pieces(todo):
+        unscored = [Site(*row.values()) for row in missing.to_pylist()]
+        done = len(sites) - len(unscored)
+        for some in site_pieces(unscored):
             if on_progress:
                 on_progress(done, len(sites))
             yield _scored(scorer, reference, some)

@@ -38,14 +38,14 @@ def stored_or_scored(
     by_key = dict(zip(HAPLOTYPES.keys(wanted).to_pylist(), haplotypes, strict=True))
 
     def make(missing: pa.Table) -> Iterator[pa.Table]:
-        todo = [by_key[key] for key in HAPLOTYPES.keys(missing).to_pylist()]
-        held = len(haplotypes) - len(todo)
+        unscored = [by_key[key] for key in HAPLOTYPES.keys(missing).to_pylist()]
+        held = len(haplotypes) - len(unscored)
 
         def report(done: int, _: int) -> None:
             if on_progress:
                 on_progress(held + done, len(haplotypes))
 
-        scores = scorer.score(todo, report)
+        scores = scorer.score(unscored, report)
         while piece := list(islice(scores, PIECE)):
             yield haplotype_rows(piece)
 
