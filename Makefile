@@ -5,10 +5,13 @@
 #
 # Everything is installed into .venv, once, from requirements.lock. Needs Python 3.11 or newer with its venv module;
 # another than python3 is named like this: make demo PYTHON=python3.12
+#
+# Two processes share the tests, file by file (each has one thread and about 4 GB): make test WORKERS=8 on a large machine.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+WORKERS ?= 2
 INSTALLED := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
@@ -23,7 +26,7 @@ demo: $(INSTALLED)
 	@ls -1 $(CURDIR)/results/callsets/*/scored.vcf.gz
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

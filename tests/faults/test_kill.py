@@ -65,6 +65,7 @@ def kill_each_rule(run: Run, seconds: Mapping[str, float], each: int, seed: int,
     return times
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "each", "everything"), [(Fault.KILLED_JOB, 2, False), (Fault.KILLED_RUN, 2, True)], ids=["job", "run"]
 )
