@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from dnagrinder.commands.reports import report_cohort
 from dnagrinder.errors import InputError, InvariantError
 from dnagrinder.reports.carriers import COHORT_SCHEMA, cohort_tiles
 from dnagrinder.reports.cohort import cohort_warnings, write_cohort_report
@@ -292,6 +293,12 @@ def test_multiqc_data_holds_the_counts(cohort: Cohort, tmp_path: Path) -> None:
         assert set(row) <= set(content["headers"])
     with pytest.raises(InputError, match=r"must end in _mqc\.json"):
         write_multiqc(cohort.folders, tmp_path / "dnagrinder.json")
+
+
+def test_nothing_is_written_where_multiqc_would_not_find_its_section(cohort: Cohort, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"must end in _mqc\.json"):
+        report_cohort(cohort.folders, tmp_path / "page.html", tmp_path / "scores.parquet", tmp_path / "section.json")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(shutil.which("multiqc", path=str(Path(sys.executable).parent)) is None, reason="multiqc is absent")

@@ -213,8 +213,8 @@ def report_cohort(
 ) -> None:
     """Write the cohort's page, its table of unique alleles and its MultiQC section."""
     link = Path(os.path.relpath(provenance, out.parent)).as_posix() if provenance else None
+    write_multiqc(folders, multiqc)  # first: it is quick, and refuses a name that MultiQC would not find
     write_cohort_report(folders, out, scores=scores, card=open_checkpoint(checkpoint).card, provenance_file=link)
-    write_multiqc(folders, multiqc)
 
 
 def report_distribution(
