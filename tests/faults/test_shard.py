@@ -28,8 +28,8 @@ SCORER = """
 import os, sys
 from pathlib import Path
 import pyarrow as pa, pyarrow.compute as pc
-from dnagrinder.scoring.parts import score_in_parts
-from dnagrinder.scoring.tables import SCORE_SCHEMA, read_parquet
+from dnagrinder.scoring.parts import scored_in_parts
+from dnagrinder.scoring.tables import SCORE_SCHEMA, read_parquet, write_parquet
 
 shard, out, journal, dies_at = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
 provenance = {"checkpoint": {"name": "stub", "sha256": "0"}} | dict.fromkeys(
@@ -52,7 +52,8 @@ def score(rows, on_progress):
         columns.setdefault(field.name, pa.nulls(len(rows), field.type))
     return pa.table(columns).select(SCORE_SCHEMA.names).cast(SCORE_SCHEMA)
 
-score_in_parts(read_parquet(shard), out, provenance, score, lambda done, total: None)
+with scored_in_parts(read_parquet(shard), out, provenance, score) as scores:
+    write_parquet(scores, out, provenance)
 """
 
 

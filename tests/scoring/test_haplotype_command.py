@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from dnagrinder.cli import app
+from dnagrinder.errors import InputError
 from dnagrinder.scoring.haplotype_tables import HAPLOTYPE_SCHEMA
 from dnagrinder.scoring.tables import read_parquet, read_provenance
 from tests.tiny_checkpoint import make_tiny_checkpoint
@@ -59,20 +60,40 @@ def test_only_samples_asked_for_are_read(repository: Path, common: list[str], tm
     assert result.exit_code != 0
 
 
-def test_score_variants_writes_them_too(repository: Path, common: list[str], tmp_path: Path) -> None:
+@pytest.fixture
+def few(repository: Path, tmp_path: Path) -> Path:
+    """Some records of the example, with haplotypes among them."""
+    path = tmp_path / "few.vcf"
     with (
         pysam.VariantFile(str(repository / "config" / "example" / "joint.vcf.gz")) as source,
-        pysam.VariantFile(str(tmp_path / "few.vcf"), "w", header=source.header) as few,
+        pysam.VariantFile(str(path), "w", header=source.header) as records,
     ):
         for record in source.fetch("20", 1_002_600, 1_008_500):
-            few.write(record)
+            records.write(record)
+    return path
+
+
+def test_score_variants_writes_them_too(few: Path, common: list[str], tmp_path: Path) -> None:
     out, table = tmp_path / "out.vcf.gz", tmp_path / "h.parquet"
-    told = run("score-variants", tmp_path / "few.vcf", *common, f"--out={out}", f"--haplotypes={table}")
+    told = run("score-variants", few, *common, f"--out={out}", f"--haplotypes={table}")
     assert told["haplotypes"] == len(read_parquet(table)) > 0
     members = {key for keys in read_parquet(table)["members"].to_pylist() for key in keys}
     with pysam.VariantFile(str(out)) as vcf:
         named = {f"{r.chrom}:{r.pos}:{r.ref}:{r.alts[0]}" for r in vcf if r.info["DG_HAP"] != (".",)}
     assert named == members
+
+
+def test_genotypes_that_cannot_be_read_are_found_before_anything_is_scored(
+    few: Path, common: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = few.read_text().rstrip().split("\n")
+    few.write_text("\n".join([*lines[:-1], lines[-1].rsplit("\t", 1)[0] + "\t0|7"]) + "\n")
+    monkeypatch.setattr("dnagrinder.scoring.packing.Engine._forward", None)
+    out, table = tmp_path / "out.vcf.gz", tmp_path / "h.parquet"
+    result = CliRunner().invoke(app, ["score-variants", str(few), *common, f"--out={out}", f"--haplotypes={table}"])
+    assert isinstance(result.exception, InputError), result.output
+    assert "7" in str(result.exception)
+    assert not out.exists()
 
 
 @pytest.mark.data

@@ -5,8 +5,8 @@ import pytest
 
 from dnagrinder.scoring import parts
 from dnagrinder.scoring.parameters import ScoringParameters, provenance
-from dnagrinder.scoring.parts import score_in_parts
-from dnagrinder.scoring.tables import ALLELE_SCHEMA, SCORE_SCHEMA, read_parquet, read_provenance
+from dnagrinder.scoring.parts import scored_in_parts
+from dnagrinder.scoring.tables import ALLELE_SCHEMA, SCORE_SCHEMA, read_parquet, read_provenance, write_parquet
 
 
 @pytest.fixture
@@ -31,12 +31,19 @@ class Scorer:
             raise KeyboardInterrupt
         self.lives -= 1
         self.scored += len(table)
-        on_progress(len(table), len(table))
+        if on_progress:
+            on_progress(len(table), len(table))
         filled = {"spread": 0.0, "views": 2, "log_p_ref": 0.0, "log_p_alt": 0.0, "cosine_distance": 0.0}
         filled |= {"l2_distance": 0.0, "method": "snv_marginal", "status": "scored"}
         return pa.Table.from_pylist(
             [{**r, "score": r["start"] / 8, **filled} for r in table.to_pylist()], schema=SCORE_SCHEMA
         )
+
+
+def score(alleles, out, traced, scorer, on_progress=None):
+    """Score in parts and write the table."""
+    with scored_in_parts(alleles, out, traced, scorer, on_progress) as scores:
+        write_parquet(scores, out, traced)
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +54,7 @@ def small_parts(monkeypatch):
 def test_parts_make_the_whole(tmp_path, alleles, traced):
     calls = []
     out = tmp_path / "scores.parquet"
-    score_in_parts(alleles, out, traced, Scorer(), lambda done, total: calls.append((done, total)))
+    score(alleles, out, traced, Scorer(), lambda done, total: calls.append((done, total)))
     table = read_parquet(out)
     assert table["score"].to_pylist() == [i / 8 for i in range(25)]
     assert read_provenance(out) == traced
@@ -58,20 +65,30 @@ def test_parts_make_the_whole(tmp_path, alleles, traced):
 def test_a_killed_run_keeps_its_finished_parts_and_ends_with_the_same_bytes(tmp_path, alleles, traced):
     out, whole = tmp_path / "killed" / "scores.parquet", tmp_path / "whole.parquet"
     with pytest.raises(KeyboardInterrupt):
-        score_in_parts(alleles, out, traced, Scorer(lives=2), lambda *_: None)
+        score(alleles, out, traced, Scorer(lives=2))
     assert not out.exists()
     again = Scorer()
-    score_in_parts(alleles, out, traced, again, lambda *_: None)
+    score(alleles, out, traced, again)
     assert again.scored == 5
-    score_in_parts(alleles, whole, traced, Scorer(), lambda *_: None)
+    score(alleles, whole, traced, Scorer())
     assert out.read_bytes() == whole.read_bytes()
+
+
+def test_parts_are_kept_until_the_scores_are_written(tmp_path, alleles, traced):
+    out = tmp_path / "scores.parquet"
+    with pytest.raises(OSError, match="disk"), scored_in_parts(alleles, out, traced, Scorer()):
+        raise OSError("disk full")
+    again = Scorer(lives=0)
+    score(alleles, out, traced, again)
+    assert len(read_parquet(out)) == len(alleles)
+    assert [p.name for p in tmp_path.iterdir()] == ["scores.parquet"]
 
 
 @pytest.mark.parametrize("change", ["alleles", "parameters", "damage"])
 def test_parts_of_something_else_are_not_taken_up(tmp_path, alleles, traced, checkpoint, change):
     out = tmp_path / "scores.parquet"
     with pytest.raises(KeyboardInterrupt):
-        score_in_parts(alleles, out, traced, Scorer(lives=2), lambda *_: None)
+        score(alleles, out, traced, Scorer(lives=2))
     if change == "alleles":
         alleles = alleles.slice(1)
     elif change == "parameters":
@@ -80,10 +97,10 @@ def test_parts_of_something_else_are_not_taken_up(tmp_path, alleles, traced, che
         for path in tmp_path.rglob("*.parquet"):
             path.write_bytes(path.read_bytes()[:40])
     again = Scorer()
-    score_in_parts(alleles, out, traced, again, lambda *_: None)
+    score(alleles, out, traced, again)
     assert again.scored == len(alleles)
 
 
 def test_no_allele_gives_an_empty_table(tmp_path, alleles, traced):
-    score_in_parts(alleles.slice(0, 0), tmp_path / "scores.parquet", traced, Scorer(), lambda *_: None)
+    score(alleles.slice(0, 0), tmp_path / "scores.parquet", traced, Scorer())
     assert read_parquet(tmp_path / "scores.parquet").schema.names == SCORE_SCHEMA.names

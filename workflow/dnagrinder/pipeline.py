@@ -17,6 +17,7 @@ from dnagrinder.reports.vcf import annotate_vcf, check_destination
 from dnagrinder.scoring.calibration.applying import Judge
 from dnagrinder.scoring.calibration.file import Calibration
 from dnagrinder.scoring.calibration.origin import ScoreOrigin
+from dnagrinder.scoring.parts import scored_in_parts
 from dnagrinder.scoring.session import Progress, ScoringSession
 from dnagrinder.scoring.shards import unique_alleles
 from dnagrinder.scoring.store.scores import ScoreStore
@@ -36,6 +37,8 @@ def score_vcf(
     on_progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Read, score and annotate one VCF; with ``calibration`` every ALT also gets its evidence, within its scope.
+
+    A run that was killed is gone on with: finished parts lie beside ``out`` (:mod:`dnagrinder.scoring.parts`).
 
     Args:
         haplotypes: where to write the scores of alleles with at most ``distance`` bases between them on one chromosome
@@ -70,27 +73,27 @@ def score_vcf(
             if haplotypes:
                 cache.haplotypes.prepare()
         held, missing = cache.split(unique) if cache else (SCORE_SCHEMA.empty_table(), unique)
-        scores = session.score_alleles(missing, on_progress)
-        if cache:
-            cache.add(scores)
-        table = folder / "scores.parquet"
-        write_parquet(pa.concat_tables([held, scores]), table, session.provenance)
-        if haplotypes:
+        if haplotypes:  # before hours are spent on alleles: genotypes that cannot be read are found here
             together, traced = session.score_haplotypes(vcf, distance, on_progress=on_progress, store=cache)
             write_parquet(together, haplotypes, traced)
-        counts = annotate_vcf(
-            vcf,
-            out,
-            alleles=alleles,
-            ledger=rejected,
-            scores=[table],
-            provenance=session.provenance,
-            tool_version=__version__,
-            judge=judge,
-            haplotypes=haplotypes,
-        )
-        if ledger:
-            _write_ledger(rejected, ledger)
+        with scored_in_parts(missing, out, session.provenance, session.score_alleles, on_progress) as scores:
+            if cache:
+                cache.add(scores)
+            table = folder / "scores.parquet"
+            write_parquet(pa.concat_tables([held, scores]), table, session.provenance)
+            if ledger:
+                _write_ledger(rejected, ledger)
+            counts = annotate_vcf(
+                vcf,
+                out,
+                alleles=alleles,
+                ledger=rejected,
+                scores=[table],
+                provenance=session.provenance,
+                tool_version=__version__,
+                judge=judge,
+                haplotypes=haplotypes,
+            )
     result = {
         "records": summary["records"],
         "alleles_in": summary["alleles_in"],

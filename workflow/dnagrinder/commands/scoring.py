@@ -46,7 +46,7 @@ from dnagrinder.scoring.calibration.file import read_calibration
 from dnagrinder.scoring.haplotype_tables import haplotype_counts
 from dnagrinder.scoring.mutagenesis import mutagenesis_tracks
 from dnagrinder.scoring.parameters import ScoringParameters, provenance
-from dnagrinder.scoring.parts import score_in_parts
+from dnagrinder.scoring.parts import scored_in_parts
 from dnagrinder.scoring.store.scores import ScoreStore
 from dnagrinder.scoring.tables import ALLELE_COLUMNS, SCORE_SCHEMA, read_parquet, table_alleles, write_parquet
 
@@ -85,6 +85,8 @@ def score_variants(
     as_json: AsJson = False,
 ) -> None:
     """Score every allele of a VCF and write it back annotated: the whole job in one command.
+
+    Started again after a kill, it keeps the finished parts of 2,000 alleles, which lie in a hidden folder beside the output.
 
     Example: [bold]dnagrinder score-variants calls.vcf.gz --reference GRCh38.fa --out scored.vcf.gz --json[/bold]
 
@@ -174,9 +176,10 @@ def score_alleles(
         cache = ScoreStore(store, session.provenance) if store else None
         if cache:
             cache.prepare()
-        scores = score_in_parts(alleles, out, session.provenance, session.score_alleles, progress)
-        if cache:
-            cache.add(scores)
+        with scored_in_parts(alleles, out, session.provenance, session.score_alleles, progress) as scores:
+            if cache:
+                cache.add(scores)
+            write_parquet(scores, out, session.provenance)
         show({"scored": len(scores), "tokens": session.engine.tokens}, as_json)
 
 

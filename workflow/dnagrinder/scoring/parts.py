@@ -1,8 +1,8 @@
 """Scoring a long table in parts, so that a killed run loses one part at most.
 
 Finished parts lie in a hidden folder beside the output, ``.<output>.parts/<digest>-<number>.parquet``; the digest covers the
-alleles and everything that decides their scores, so parts of another run are never taken up. The last act is one table with
-all rows, after which the folder is removed.
+alleles and everything that decides their scores, so parts of another run are never taken up. They are removed when all that
+is made of the scores has been written.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +23,24 @@ from dnagrinder.scoring.tables import ALLELE_COLUMNS, SCORE_SCHEMA, read_parquet
 
 PART = 2000  # alleles of a part: about two minutes of `mini` on two CPU cores
 
-Score = Callable[[pa.Table, Callable[[int, int], None]], pa.Table]
+Progress = Callable[[int, int], None]
+Score = Callable[[pa.Table, Progress | None], pa.Table]
 
 
-def score_in_parts(
+@contextmanager
+def scored_in_parts(
     alleles: pa.Table,
     out: Path,
     provenance: dict[str, Any],
     score: Score,
-    on_progress: Callable[[int, int], None],
-) -> pa.Table:
-    """Score ``alleles`` part by part with ``score(part, on_progress)`` and write the whole to ``out``.
+    on_progress: Progress | None = None,
+) -> Iterator[pa.Table]:
+    """Score ``alleles`` part by part with ``score(part, on_progress)``; the block writes what it wants, ``out`` last.
 
-    Returns:
-        The table written (SCORE_SCHEMA, in the order of ``alleles``).
+    Parts lie beside ``out`` and are kept if the block fails, so that nothing need be scored again.
+
+    Yields:
+        SCORE_SCHEMA, in the order of ``alleles``.
     """
     folder = out.with_name(f".{out.name}.parts")
     digest = _digest(alleles, provenance)
@@ -44,14 +49,18 @@ def score_in_parts(
         path = folder / f"{digest}-{number:06d}.parquet"
         part = _finished(path)
         if part is None:
-            rows = alleles.slice(first, PART)
-            part = score(rows, lambda done, _, first=first: on_progress(first + done, len(alleles)))  # type: ignore[misc]
+            part = score(alleles.slice(first, PART), _moved(on_progress, first, len(alleles)))
             write_parquet(part, path, provenance)
         parts.append(part.replace_schema_metadata(None))
-    whole = pa.concat_tables(parts) if parts else SCORE_SCHEMA.empty_table()
-    write_parquet(whole.combine_chunks(), out, provenance)
+    yield pa.concat_tables(parts).combine_chunks() if parts else SCORE_SCHEMA.empty_table()
     shutil.rmtree(folder, ignore_errors=True)
-    return whole
+
+
+def _moved(on_progress: Progress | None, first: int, total: int) -> Progress | None:
+    """What is done of a part, told as what is done of the whole."""
+    if on_progress is None:
+        return None
+    return lambda done, _: on_progress(first + done, total)
 
 
 def _finished(path: Path) -> pa.Table | None:
