@@ -277,6 +277,8 @@ rule write_provenance:
         folder=output_folder,
         config=lambda wildcards: without_secrets(json.dumps(config, sort_keys=True)),
         benchmarks=workflow.pathvars.apply("<benchmarks>"),
+        files=lambda wildcards, input: "\n".join(input),
     shell:
+        # the list comes by standard input: as arguments the files of some thousand samples would be too many
         "{params.dnagrinder} provenance {params.folder:q} --config {params.config:q} --benchmarks {params.benchmarks:q}"
-        " --out {output:q} > {log:q} 2>&1"
+        " --files-from - --out {output:q} > {log:q} 2>&1 <<'FILES'\n{params.files}\nFILES"

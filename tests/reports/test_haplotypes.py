@@ -13,7 +13,9 @@ from typing import Any
 import pyarrow as pa
 import pysam
 import pytest
+from typer.testing import CliRunner
 
+from dnagrinder.cli import app
 from dnagrinder.errors import InputError
 from dnagrinder.genome.cis import CisHaplotype, CisReader
 from dnagrinder.genome.reference import ReferenceGenome
@@ -174,6 +176,21 @@ def test_a_sample_has_the_haplotypes_it_carries(called: Called, tmp_path: Path) 
     told = dict(zip(header, line, strict=True))
     assert (told["position"], told["start"], told["singles"]) == ("700", "699", "-1.0,-2.0")
     assert told["members"] == ",".join(row["members"])
+
+
+def test_tables_of_an_earlier_run_do_not_stay_where_none_are_scored(called: Called, tmp_path: Path) -> None:
+    sample_folder(called, tmp_path, "y")
+    callset = called.callset
+    options = ["sample-tables", *map(str, callset.scores), f"--alleles={callset.alleles}", f"--ledger={callset.ledger}"]
+    options += [f"--genotypes={callset.genotypes}", f"--summary={callset.summary}", "--sample=y", f"--out-dir={tmp_path}"]
+    assert CliRunner().invoke(app, options).exit_code == 0
+    assert not list((tmp_path / "y").glob("haplotypes.*"))
+    other = {**PROVENANCE, "parameters_sha256": "0" * 64}
+    table = tmp_path / "other.parquet"
+    write_parquet(read_parquet(called.haplotypes), table, haplotype_provenance(other, 40, {}))
+    result = CliRunner().invoke(app, [*options, f"--haplotypes={table}"])
+    assert isinstance(result.exception, InputError)
+    assert "different models, references or parameters" in str(result.exception)
 
 
 def test_a_file_of_sites_gives_an_empty_table(called: Called, tmp_path: Path) -> None:

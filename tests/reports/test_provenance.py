@@ -30,9 +30,32 @@ def results(cohort: Cohort, tmp_path: Path) -> Path:
     (folder / "reference").mkdir()
     (folder / "reference" / "genome.json").write_text(json.dumps({"sha256": "0", "contigs": [], "source": "hg.fa"}))
     (folder / "callsets" / "trio" / ".half-written.tmp").write_text("x")
+    (folder / "shards" / ".scores.parquet.parts").mkdir()
+    (folder / "shards" / ".scores.parquet.parts" / "0.parquet").write_text("x")
     (folder / "families" / "ours").mkdir(parents=True)
     (folder / "families" / "ours" / "candidates.tsv").write_text("x")
     return folder
+
+
+def test_files_of_earlier_runs_are_left_out_where_those_of_the_run_are_named(results: Path, tmp_path: Path) -> None:
+    (results / "samples" / "withdrawn").mkdir(parents=True)
+    (results / "samples" / "withdrawn" / "report.html").write_text("x")
+    shutil.copytree(results / "callsets" / "trio", results / "callsets" / "withdrawn")
+    files = [results / "shards" / "stored.parquet", results / "callsets" / "trio" / "summary.json"]
+    (tmp_path / "files").write_text("\n".join(map(str, files)) + "\n")
+    options = [f"--files-from={tmp_path / 'files'}", f"--out={results / 'provenance.json'}"]
+    result = CliRunner().invoke(app, ["provenance", str(results), *options])
+    assert result.exit_code == 0, result.output
+    text = (results / "provenance.json").read_text()
+    assert {part["@id"] for part in json.loads(text)["@graph"][1]["hasPart"]} == {
+        "callsets/trio/summary.json",
+        "shards/stored.parquet",
+    }
+    assert "withdrawn" not in text
+    with pytest.raises(InputError, match="does not lie below"):
+        write_provenance(results, tmp_path / "x.json", config={}, files=[tmp_path / "files"])
+    with pytest.raises(InputError, match="is missing"):
+        write_provenance(results, tmp_path / "x.json", config={}, files=[results / "samples" / "gone.tsv"])
 
 
 def test_graph_is_flat_and_every_reference_is_answered(results: Path, tmp_path: Path) -> None:

@@ -84,8 +84,8 @@ def test_parts_are_kept_until_the_scores_are_written(tmp_path, alleles, traced):
     assert [p.name for p in tmp_path.iterdir()] == ["scores.parquet"]
 
 
-@pytest.mark.parametrize("change", ["alleles", "parameters", "damage"])
-def test_parts_of_something_else_are_not_taken_up(tmp_path, alleles, traced, checkpoint, change):
+@pytest.mark.parametrize("change", ["alleles", "parameters", "damage", "size"])
+def test_parts_of_something_else_are_not_taken_up(tmp_path, alleles, traced, checkpoint, change, monkeypatch):
     out = tmp_path / "scores.parquet"
     with pytest.raises(KeyboardInterrupt):
         score(alleles, out, traced, Scorer(lives=2))
@@ -93,12 +93,21 @@ def test_parts_of_something_else_are_not_taken_up(tmp_path, alleles, traced, che
         alleles = alleles.slice(1)
     elif change == "parameters":
         traced = provenance(checkpoint, "0" * 64, ScoringParameters(window=256))
+    elif change == "size":
+        monkeypatch.setattr(parts, "PART", 15)
     else:
         for path in tmp_path.rglob("*.parquet"):
             path.write_bytes(path.read_bytes()[:40])
     again = Scorer()
     score(alleles, out, traced, again)
     assert again.scored == len(alleles)
+
+
+@pytest.mark.parametrize("letter", ["x", "\N{ROMAN NUMERAL ONE THOUSAND}"])
+def test_the_longest_names_can_be_written(tmp_path, alleles, traced, letter):
+    name = letter * ((255 - len(".parquet")) // len(letter.encode())) + ".parquet"
+    score(alleles, tmp_path / name, traced, Scorer())
+    assert [p.name for p in tmp_path.iterdir()] == [name]
 
 
 def test_no_allele_gives_an_empty_table(tmp_path, alleles, traced):

@@ -86,7 +86,8 @@ def test_a_stopped_run_goes_on_where_it_was(session, few, tmp_path, monkeypatch,
 
 
 def test_scores_are_not_lost_where_the_vcf_cannot_be_written(session, few, tmp_path, monkeypatch):
-    out = tmp_path / "out" / "scored.vcf.gz"
+    out, store = tmp_path / "out" / "scored.vcf.gz", tmp_path / "store"
+    score_vcf(session, few, tmp_path / "whole" / "scored.vcf.gz")
     with monkeypatch.context() as full:
 
         def no_space(*_, **__):
@@ -94,7 +95,9 @@ def test_scores_are_not_lost_where_the_vcf_cannot_be_written(session, few, tmp_p
 
         full.setattr("dnagrinder.pipeline.annotate_vcf", no_space)
         with pytest.raises(OutputError):
-            score_vcf(session, few, out)
+            score_vcf(session, few, out, store=store)
     monkeypatch.setattr("dnagrinder.scoring.packing.Engine._forward", None)
-    score_vcf(session, few, out)
-    assert set(files(out.parent)) == {"scored.vcf.gz", "scored.vcf.gz.tbi"}
+    score_vcf(session, few, out, store=store)
+    assert files(out.parent) == files(tmp_path / "whole")
+    counts = score_vcf(session, few, out, store=store)
+    assert (counts["scored"], counts["rejected"]) == (0, counts["alleles_in"] - counts["from_store"])

@@ -77,8 +77,6 @@ def score_vcf(
             together, traced = session.score_haplotypes(vcf, distance, on_progress=on_progress, store=cache)
             write_parquet(together, haplotypes, traced)
         with scored_in_parts(missing, out, session.provenance, session.score_alleles, on_progress) as scores:
-            if cache:
-                cache.add(scores)
             table = folder / "scores.parquet"
             write_parquet(pa.concat_tables([held, scores]), table, session.provenance)
             if ledger:
@@ -94,6 +92,8 @@ def score_vcf(
                 judge=judge,
                 haplotypes=haplotypes,
             )
+            if cache:  # last: a run that fails before and is started again says "scored" as it would have
+                cache.add(scores)
     result = {
         "records": summary["records"],
         "alleles_in": summary["alleles_in"],

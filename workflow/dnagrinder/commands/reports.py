@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -13,8 +14,8 @@ import typer
 
 from dnagrinder import __version__
 from dnagrinder.commands.options import AsJson, CalibrationFile, CheckpointName, MaxAf, Panel, check_paths, show
-from dnagrinder.commands.streams import input_file, output_vcf
-from dnagrinder.errors import ConfigError
+from dnagrinder.commands.streams import STREAM, input_file, output_vcf
+from dnagrinder.errors import ConfigError, InputError
 from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.genome.regions import read_bed
 from dnagrinder.model.checkpoint import open_checkpoint
@@ -22,7 +23,7 @@ from dnagrinder.reports.cohort import write_cohort_report
 from dnagrinder.reports.distribution import write_distribution
 from dnagrinder.reports.families import CANDIDATES, FAMILY, Member, write_family
 from dnagrinder.reports.filters import Filters
-from dnagrinder.reports.haplotypes import write_sample_haplotypes
+from dnagrinder.reports.haplotypes import remove_sample_haplotypes, write_sample_haplotypes
 from dnagrinder.reports.joining import common_provenance
 from dnagrinder.reports.multiqc import write_multiqc
 from dnagrinder.reports.provenance import write_provenance
@@ -117,7 +118,7 @@ def sample_tables(
         if not name:
             raise ConfigError(f"--sample {text!r} is not NAME or NAME=COLUMN")
         wanted[name] = column or None
-    with _judge(calibration, reference, common_provenance(scores)) as judge:
+    with _judge(calibration, reference, common_provenance([*scores, *([haplotypes] if haplotypes else [])])) as judge:
         written = build_sample_tables(
             wanted,
             callset=alleles.parent.name,
@@ -129,9 +130,11 @@ def sample_tables(
             out_dir=out_dir,
             judge=judge,
         )
-    if haplotypes:
-        for name, description in written.items():
+    for name, description in written.items():
+        if haplotypes:
             write_sample_haplotypes(haplotypes, description["column"], out_dir / name)
+        else:
+            remove_sample_haplotypes(out_dir / name)
 
 
 def family_candidates(
@@ -229,6 +232,10 @@ def provenance(
     results: Annotated[Path, typer.Argument(help="Folder with the results of a finished run of the workflow.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="JSON-LD to write, in the shape of an RO-Crate 1.1.")],
     config: Annotated[str, typer.Option(help="The run's settings as JSON.")] = "{}",
+    files_from: Annotated[
+        Path | None,
+        typer.Option(help="Text that names the run's files, one a line; - for standard input. All in the folder if absent."),
+    ] = None,
     benchmarks: Annotated[Path | None, typer.Option(help="Folder of Snakemake's benchmark files.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -241,8 +248,18 @@ def provenance(
     except ValueError as error:
         raise ConfigError(f"--config is no JSON: {error}") from error
     command = os.environ.get("DNAGRINDER_COMMAND")
-    content = write_provenance(results, out, config=settings, benchmarks=benchmarks, command=command)
+    files = None if files_from is None else [Path(line) for line in _lines(files_from)]
+    content = write_provenance(results, out, config=settings, files=files, benchmarks=benchmarks, command=command)
     show({"files": sum(entity["@type"] == "File" for entity in content["@graph"])}, as_json)
+
+
+def _lines(path: Path) -> list[str]:
+    """Lines of a text that are not empty; raises InputError where it cannot be read."""
+    try:
+        text = sys.stdin.read() if path == STREAM else path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"list of files {path} cannot be read: {error}") from error
+    return [line for line in text.splitlines() if line]
 
 
 @contextmanager

@@ -80,9 +80,9 @@ def _score(facts: Mapping[str, Any]) -> Iterator[str]:
     if score is None:
         return
     yield (
-        f"Score: {number(score['score'], 4)}, spread {number(score['spread'], 4)} over {score['views']} views "
-        f"({_METHODS.get(score['method'], score['method'])}; below 0: the model expects ALT less than REF); "
-        f"log P(REF) {number(score['log_p_ref'], 4)}, log P(ALT) {number(score['log_p_alt'], 4)}; embedding distance "
+        f"Score: {number(score['score'], 4)}, spread {number(score['spread'], 4)} over {score['views']} readings of "
+        f"strands and views ({_METHODS.get(score['method'], score['method'])}; below 0: the model expects ALT less than "
+        f"REF); log P(REF) {number(score['log_p_ref'], 4)}, log P(ALT) {number(score['log_p_alt'], 4)}; embedding distance "
         f"cosine {significant(score['cosine_distance'])}, L2 {significant(score['l2_distance'])}."
     )
     if "evidence" in score:

@@ -61,6 +61,12 @@ def write_sample_haplotypes(haplotypes: Path, column: str | None, folder: Path) 
     write_haplotypes_tsv(table, folder / f"{NAME}.tsv")
 
 
+def remove_sample_haplotypes(folder: Path) -> None:
+    """Remove the tables of an earlier run from a sample's folder, where the present one scores no haplotypes."""
+    for suffix in (".parquet", ".tsv"):
+        (folder / f"{NAME}{suffix}").unlink(missing_ok=True)
+
+
 def haplotype_texts(haplotypes: Path) -> dict[str, str]:
     """For each allele's key its value of DG_HAP: its haplotypes joined by ``&``, those on most copies first.
 

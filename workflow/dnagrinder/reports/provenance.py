@@ -15,7 +15,7 @@ import json
 import math
 import platform
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -56,11 +56,19 @@ _FORMATS = {
 
 
 def write_provenance(
-    results: Path, out: Path, *, config: Mapping[str, Any], benchmarks: Path | None = None, command: str | None = None
+    results: Path,
+    out: Path,
+    *,
+    config: Mapping[str, Any],
+    files: Sequence[Path] | None = None,
+    benchmarks: Path | None = None,
+    command: str | None = None,
 ) -> dict[str, Any]:
     """Describe the finished run in ``results`` and write the description to ``out``.
 
     Args:
+        files: the run's files below ``results``; None for all that lie there, those of earlier runs with other settings
+            included.
         config: the settings of the run; passwords and tokens in addresses are masked.
         benchmarks: folder of Snakemake's benchmark files, if there is one.
         command: the command line that started the run, if it is known; masked in the same way.
@@ -69,11 +77,13 @@ def write_provenance(
         The content written.
 
     Raises:
-        InputError: ``results`` holds no tables of a run, or one of them is damaged.
+        InputError: ``results`` holds no tables of a run, one of them is damaged, or one of ``files`` is missing or lies
+            elsewhere.
     """
     traced = read_provenance(_existing(results / "shards" / "stored.parquet"))
-    files = [_file(path, results) for path in sorted(_files(results, out))]
-    inputs = [*_model(traced), _reference(results, traced), *_variants(results)]
+    paths = sorted(_files(results, out) if files is None else (_existing(path) for path in files))
+    listed = [_file(path, results) for path in paths]
+    inputs = [*_model(traced), _reference(results, traced), *_variants(paths)]
     parameters = [_value(f"#parameter/{name}", name, value) for name, value in sorted(traced["parameters"].items())]
     settings = _value("#config", "config", without_secrets(json.dumps(config, sort_keys=True)))
     jobs = list(_rules(benchmarks)) if benchmarks else []
@@ -95,7 +105,7 @@ def write_provenance(
             "name": "Results of dnaGrinder",
             "description": "Scores of DNA variants by a genomic language model, with what was not scored and why.",
             "datePublished": now,
-            "hasPart": _references(files),
+            "hasPart": _references(listed),
             "mentions": [{"@id": "#run"}],
             "isBasedOn": _references(inputs),
             "variableMeasured": _references([*parameters, settings]),
@@ -107,7 +117,7 @@ def write_provenance(
             "softwareVersion": __version__,
             "identifier": f"sha256 of the scoring parameters: {traced['parameters_sha256']}",
         },
-        *files,
+        *listed,
         *inputs,
         *parameters,
         settings,
@@ -147,14 +157,17 @@ def _existing(path: Path) -> Path:
 
 
 def _files(results: Path, out: Path) -> Iterator[Path]:
-    """Files of the results; those written at the moment, whose names begin with a dot, are not among them."""
+    """Files of the results; not those that are being made, which lie under names or in folders that begin with a dot."""
     for folder in FOLDERS:
         for path in (results / folder).rglob("*"):
-            if path.is_file() and not path.name.startswith(".") and path != out:
+            hidden = any(part.startswith(".") for part in path.relative_to(results).parts)
+            if path.is_file() and not hidden and path != out:
                 yield path
 
 
 def _file(path: Path, results: Path) -> Entity:
+    if not path.is_relative_to(results):
+        raise InputError(f"{path} does not lie below {results}: it is no file of this run")
     return {
         "@id": path.relative_to(results).as_posix(),
         "@type": "File",
@@ -178,8 +191,10 @@ def _reference(results: Path, traced: Mapping[str, Any]) -> Entity:
     return _input("#reference", str(source), traced["reference_sha256"]) | {"description": "sha256 of names and bases"}
 
 
-def _variants(results: Path) -> Iterator[Entity]:
-    for path in sorted((results / "callsets").glob("*/summary.json")):
+def _variants(paths: Iterable[Path]) -> Iterator[Entity]:
+    for path in paths:
+        if path.name != "summary.json" or path.parent.parent.name != "callsets":
+            continue
         facts = read_json(path)
         yield _input(f"#callset/{path.parent.name}", facts["vcf"], facts["vcf_sha256"])
 

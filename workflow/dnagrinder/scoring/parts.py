@@ -21,6 +21,7 @@ from dnagrinder.errors import InputError
 from dnagrinder.scoring.parameters import context_digest
 from dnagrinder.scoring.tables import ALLELE_COLUMNS, SCORE_SCHEMA, read_parquet, write_parquet
 
+NAME_END = 50  # characters of a long output's name that the folder keeps: a name holds 255 bytes at most
 PART = 2000  # alleles of a part: about two minutes of `mini` on two CPU cores
 
 Progress = Callable[[int, int], None]
@@ -42,14 +43,14 @@ def scored_in_parts(
     Yields:
         SCORE_SCHEMA, in the order of ``alleles``.
     """
-    folder = out.with_name(f".{out.name}.parts")
+    folder = out.with_name(f".{out.name[-NAME_END:]}.parts")
     digest = _digest(alleles, provenance)
     parts = []
     for number, first in enumerate(range(0, len(alleles), PART)):
-        path = folder / f"{digest}-{number:06d}.parquet"
-        part = _finished(path)
+        path, rows = folder / f"{digest}-{number:06d}.parquet", alleles.slice(first, PART)
+        part = _finished(path, rows)
         if part is None:
-            part = score(alleles.slice(first, PART), _moved(on_progress, first, len(alleles)))
+            part = score(rows, _moved(on_progress, first, len(alleles)))
             write_parquet(part, path, provenance)
         parts.append(part.replace_schema_metadata(None))
     yield pa.concat_tables(parts).combine_chunks() if parts else SCORE_SCHEMA.empty_table()
@@ -63,12 +64,17 @@ def _moved(on_progress: Progress | None, first: int, total: int) -> Progress | N
     return lambda done, _: on_progress(first + done, total)
 
 
-def _finished(path: Path) -> pa.Table | None:
-    """The part's table; None where it is absent or unreadable and must be scored again."""
+def _finished(path: Path, rows: pa.Table) -> pa.Table | None:
+    """The part's table; None where it is absent, unreadable or of other alleles, and must be scored again."""
     try:
-        return read_parquet(path)
+        part = read_parquet(path)
     except InputError:
         return None
+    return part if _spelled(part) == _spelled(rows) else None
+
+
+def _spelled(table: pa.Table) -> list[list[str | int]]:
+    return [table[name].to_pylist() for name in ALLELE_COLUMNS]
 
 
 def _digest(alleles: pa.Table, provenance: dict[str, Any]) -> str:
