@@ -13,9 +13,10 @@ import pytest
 
 from dnagrinder.errors import BuildMismatchError, ConfigError, InputError
 from dnagrinder.genome import tables
-from dnagrinder.genome.annotations import Annotation, Annotator
+from dnagrinder.genome.annotations import Annotation, Annotator, severity
 from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.genome.tables import ALLELES, GENOTYPES, LEDGER, write_variant_tables
+from dnagrinder.scoring.calibration.classes import CLASSES
 
 WriteVcf = Callable[..., Path]
 HEADER = (
@@ -196,6 +197,80 @@ def test_annotations(
     info: dict[str, str], ref: str, alts: list[str], index: int, expected: tuple[str | None, str | None, str | None]
 ) -> None:
     assert Annotator.from_header(CSQ, ".").read(info, 10, ref, alts, index) == Annotation(*expected)
+
+
+PICKED = "Format: Allele|Consequence|IMPACT|SYMBOL|Gene|BIOTYPE|PICK|MANE_SELECT|MANE_PLUS_CLINICAL|CANONICAL"
+
+
+@pytest.mark.parametrize(
+    ("entries", "gene", "consequence"),
+    [
+        (["upstream_gene_variant|MODIFIER|NEXT|||", "stop_gained|HIGH|GENEX|||1"], "GENEX", "stop_gained"),
+        (["stop_gained|HIGH|OTHER", "missense_variant|MODERATE|GENEX|||1"], "GENEX", "missense_variant"),
+        (["intron_variant|MODIFIER|A|||1", "missense_variant|MODERATE|B|||1"], "B", "missense_variant"),
+        (["intergenic_variant|MODIFIER", "5_prime_UTR_variant|MODIFIER|A"], "A", "5_prime_UTR_variant"),
+        (["missense_variant|MODERATE|A||||NM_1|||YES", "splice_donor_variant|HIGH|B"], "B", "splice_donor_variant"),
+        (["splice_region_variant&intron_variant|LOW|A", "synonymous_variant|LOW|B"], "A",
+         "splice_region_variant&intron_variant"),
+        (["synonymous_variant|LOW|A||||NM_1", "frameshift_variant&NMD_transcript_variant|HIGH|B"], "B",
+         "frameshift_variant&NMD_transcript_variant"),
+        (["intron_variant|MODIFIER|A||protein_coding", "non_coding_transcript_exon_variant|MODIFIER|B"], "B",
+         "non_coding_transcript_exon_variant"),
+        (["stop_lost|HIGH|A||protein_coding|||NM_1|YES", "stop_lost|HIGH|B||||NM_2"], "B", "stop_lost"),
+        (["stop_lost|HIGH|A||protein_coding||||YES", "stop_lost|HIGH|B|||||NM_1"], "B", "stop_lost"),
+        (["missense_variant|MODERATE|A||protein_coding", "missense_variant|MODERATE|B||||||YES"], "B", "missense_variant"),
+        (["missense_variant|MODERATE|A||lncRNA", "missense_variant|MODERATE|B||protein_coding"], "B", "missense_variant"),
+        (["missense_variant|MODERATE|A", "missense_variant|MODERATE|B"], "A", "missense_variant"),
+        (["stop_gained|HIGH|A", "novel_term|HIGH|B"], "A", "stop_gained"),
+        (["missense_variant|MODERATE|A", "novel_term|HIGH|B"], "B", "novel_term"),
+        (["novel_term|MODIFIER|A", "intergenic_variant|MODIFIER|B"], "B", "intergenic_variant"),
+        (["novel_term||A", "sequence_feature|LOW|B", "intron_variant|MODIFIER|C"], "C", "intron_variant"),
+    ],
+)  # fmt: skip
+def test_of_several_vep_entries_the_picked_or_most_severe_counts(entries: list[str], gene: str, consequence: str) -> None:
+    csq = ",".join(["T|transcript_ablation|HIGH|NOT|||1", *(f"G|{entry}" for entry in entries)])
+    found = Annotator.from_header(PICKED, ".").read({"CSQ": csq}, 10, "A", ["G", "T"], 0)
+    assert (found.gene, found.consequence) == (gene, consequence)
+
+
+@pytest.mark.parametrize(
+    ("info", "expected"),
+    [
+        ({"BCSQ": "intron|G1|T1|protein_coding,*stop_gained|G2|T2|protein_coding,missense|G3|T3|protein_coding"},
+         ("G2", "stop_gained")),
+        ({"BCSQ": "non_coding|G1|T1|lncRNA,3_prime_utr|G2|T2|protein_coding"}, ("G2", "3_prime_utr")),
+        ({"ANN": "G|sequence_feature|LOW|G1|E1|domain|T1|protein_coding,G|intron_variant|MODIFIER|G1|E1||T1|lncRNA"},
+         ("G1", "intron_variant")),
+        ({"ANN": "G|structural_interaction_variant|HIGH|G1|E1||T1|,G|disruptive_inframe_insertion|MODERATE|G2|E2||T2|"},
+         ("G2", "disruptive_inframe_insertion")),
+    ],
+)  # fmt: skip
+def test_of_several_entries_of_others_the_most_severe_counts(info: dict[str, str], expected: tuple[str, str]) -> None:
+    found = Annotator().read(info, 10, "A", ["G"], 0)
+    assert (found.gene, found.consequence) == expected
+
+
+def test_severity_follows_ensembl_and_knows_the_terms_of_every_calibration_class() -> None:
+    ordered = ("splice_acceptor_variant", "stop_gained", "frameshift_variant", "start_lost", "inframe_deletion",
+               "missense_variant", "splice_donor_5th_base_variant", "synonymous_variant", "coding_sequence_variant",
+               "5_prime_UTR_variant", "non_coding_transcript_exon_variant", "intron_variant", "NMD_transcript_variant",
+               "upstream_gene_variant", "regulatory_region_variant", "intergenic_variant", "unheard_of")  # fmt: skip
+    ranks = [severity(term) for term in ordered]
+    assert ranks == sorted(set(ranks))
+    assert severity("intron_variant&splice_donor_variant&unheard_of") == severity("splice_donor_variant")
+    known = set().union(*CLASSES.values())
+    assert {term for term in known if severity(term) == severity("unheard_of")} == set()
+
+
+def test_genes_in_which_the_allele_lies_have_a_consequence_each() -> None:
+    entries = ["downstream_gene_variant|MODIFIER|NEXT", "intron_variant|MODIFIER|A", "missense_variant|MODERATE|A",
+               "intergenic_variant|MODIFIER", "regulatory_region_variant|MODIFIER", "unheard_of|MODIFIER||ENSG2",
+               "stop_gained|HIGH|B", "sequence_feature|LOW|FEATURE"]  # fmt: skip
+    csq = ",".join(["T|stop_gained|HIGH|NOT", *(f"G|{entry}" for entry in entries)])
+    annotator = Annotator.from_header(PICKED, ".")
+    found = annotator.consequences_by_gene({"CSQ": csq}, 10, "A", ["G", "T"], 0)
+    assert found == {"A": "missense_variant", "B": "stop_gained", "ENSG2": "unheard_of"}
+    assert annotator.consequences_by_gene({"GENE": "A", "MC": "SO:1|nonsense"}, 10, "A", ["G"], 0) == {}
 
 
 def test_clinical_significance_per_allele_where_declared_so() -> None:

@@ -24,6 +24,7 @@ HEADER = """\
 ##fileformat=VCFv4.2
 ##INFO=<ID=AF,Number=A,Type=Float,Description="Allele frequency">
 ##INFO=<ID=GENE,Number=1,Type=String,Description="Gene">
+##INFO=<ID=CSQ,Number=.,Type=String,Description="From Ensembl VEP. Format: Allele|Consequence|IMPACT|SYMBOL">
 ##FORMAT=<ID=GT,Number=1,Type=String,Description="Genotype">
 ##FORMAT=<ID=PS,Number=1,Type=Integer,Description="Phase set">
 ##contig=<ID=20,length=40000>
@@ -52,7 +53,7 @@ ROWS = [
 
 @pytest.fixture
 def build(tmp_path: Path) -> Callable[..., Path]:
-    """Writes a VCF of rows (position, INFO, genotype ...) and the tables of its columns; returns the VCF."""
+    """Writes a VCF of rows (position, INFO with ? for ALT, genotype ...) and the tables of its columns; returns the VCF."""
     sequence = write_reference(tmp_path / "reference.fa")
 
     def make(name: str, rows: list[tuple], samples: tuple[str, ...]) -> Path:
@@ -61,6 +62,7 @@ def build(tmp_path: Path) -> Callable[..., Path]:
             ref = sequence[position - 1]
             alt = "ACGT"[("ACGT".index(ref) + 1) % 4]
             values = [call if ":" in call else f"{call}:." for call in calls]
+            info = info.replace("?", alt)
             lines.append("\t".join(["20", str(position), ".", ref, alt, ".", "PASS", info, "GT:PS", *values]))
         (tmp_path / f"{name}.vcf").write_text("\n".join(lines) + "\n")
         files = make_callset(tmp_path / name, tmp_path / f"{name}.vcf", tmp_path / "reference.fa")
@@ -110,6 +112,17 @@ def test_lists_are_those_of_the_genotypes(tmp_path: Path, build: Callable[..., P
     assert found["table"]["compound_het", 2101]["evidence"] == "phased apart, phase set 7"
     assert found["table"]["compound_het", 1301]["evidence"] == "one from each parent"
     assert found["totals"] == {"de_novo": 2, "compound_het": 4, "genes": 2}
+
+
+def test_an_allele_pairs_in_every_gene_it_lies_in(tmp_path: Path, build: Callable[..., Path]) -> None:
+    intron, missense = "intron_variant|MODIFIER", "missense_variant|MODERATE"
+    first = f"CSQ=?|{intron}|OVER,?|upstream_gene_variant|MODIFIER|NEXT,?|{missense}|MAIN"
+    second = f"CSQ=?|{intron}|OVER,?|upstream_gene_variant|MODIFIER|NEXT"
+    rows = [(1001, first, "0/1", "0/1", "0/0"), (1101, second, "0/1", "0/0", "0/1"), (1201, first, "0/1", "0/0", "0/0")]
+    table = trio(tmp_path, build("trio", rows, TRIO))["table"]
+    paired = {place: (row["gene"], row["consequence"]) for (name, place), row in table.items() if name == "compound_het"}
+    assert paired == {1001: ("OVER", "intron_variant"), 1101: ("OVER", "intron_variant")}
+    assert (table["de_novo", 1201]["gene"], table["de_novo", 1201]["consequence"]) == ("MAIN", "missense_variant")
 
 
 def test_panel_names_genes_and_frequency_limits(tmp_path: Path, build: Callable[..., Path]) -> None:

@@ -130,6 +130,17 @@ def test_consequences_fall_into_classes(consequence: str | None, expected: str) 
     assert consequence_class(consequence) == expected
 
 
+def test_the_class_is_that_of_the_entry_chosen(tmp_path: Path) -> None:
+    entries = (
+        "upstream_gene_variant|MODIFIER|NEXT",
+        "intron_variant|MODIFIER|A",
+        "missense_variant&splice_region_variant||B",
+    )
+    row = f"chr1 1 A C CLNSIG=Pathogenic;DG_SCORE=-1;ANN={','.join(f'C|{entry}' for entry in entries)}"
+    (found,) = read_scored(write_scored(tmp_path / "in.vcf", [row]), ALL).observations
+    assert (found.group, found.gene) == ("missense", "B")
+
+
 def test_no_term_is_in_two_classes() -> None:
     terms = [term for members in CLASSES.values() for term in members]
     assert len(terms) == len(set(terms))

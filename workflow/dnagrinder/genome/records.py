@@ -29,6 +29,11 @@ class Record:
     phase_sets: tuple[str, ...] = ()
 
 
+def info_fields(text: str) -> dict[str, str]:
+    """INFO as key -> text; flags have the text ``""``, and ``.`` has no keys."""
+    return {key: value for key, _, value in (field.partition("=") for field in text.split(";"))} if text != "." else {}
+
+
 def parse_record(ordinal: int, text: str, samples: int, path: Path) -> Record:
     """A data line as htslib wrote it, with ``samples`` columns of ``path``'s.
 

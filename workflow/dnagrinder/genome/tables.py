@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from dnagrinder.errors import InvariantError
 from dnagrinder.genome.annotations import NOTHING
 from dnagrinder.genome.files import file_sha256, written_aside
-from dnagrinder.genome.records import Record
+from dnagrinder.genome.records import Record, info_fields
 from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.genome.variants import DEFAULT_WINDOW
 from dnagrinder.genome.vcf import Accepted, Rejected, Tally, VcfFile, judge_record, outcomes
@@ -111,7 +111,7 @@ def write_variant_tables(
                 verdict = judge_record(record, reference, window)
                 tally.add(verdict)
                 alleles_in += max(1, len(record.alts))
-                info = _info(record.info) if record.info != "." else {}
+                info = info_fields(record.info)
                 for outcome in outcomes(record, verdict):
                     if isinstance(outcome, Accepted):
                         allele_rows.add(_allele_row(outcome, info, file))
@@ -239,11 +239,6 @@ def _carried(genotype: str) -> tuple[bool, tuple[tuple[int, int], ...]]:
     calls = [int(call) for call in genotype.replace("|", "/").split("/") if call.isdigit()]
     carried = tuple((alt_index, calls.count(alt_index)) for alt_index in sorted(set(calls)) if alt_index > 0)
     return "|" in genotype and "/" not in genotype, carried
-
-
-def _info(text: str) -> dict[str, str]:
-    """INFO as key -> text; flags have the text ``""``."""
-    return {key: value for key, _, value in (field.partition("=") for field in text.split(";"))}
 
 
 def _frequency(text: str | None, alts: int, index: int) -> float | None:

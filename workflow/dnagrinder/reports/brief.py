@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import pyarrow.compute as pc
 
 from dnagrinder.reports.comparison import Comparison
 from dnagrinder.reports.page import bases, count, significant, words
@@ -21,7 +20,8 @@ _STATED = {
     "clinical_significance": "a clinical significance",
     "af": "a frequency",
 }
-_PATHOGENIC = ("pathogenic", "likely_pathogenic")
+#: Significances in lower case; ClinVar's old VCFs have 4 for likely pathogenic, 5 for pathogenic.
+_PATHOGENIC = frozenset(("pathogenic", "likely_pathogenic", "5", "4"))
 _NAMES = {"snvs": "single-nucleotide variant", "others": "other change"}
 
 
@@ -72,12 +72,18 @@ def _annotations(scores: Path) -> str:
     said = [f"Of {count(len(table))} scored alleles: {', '.join(held)}."] if held else []
     said += [f"None has {_listed(lacking)}: the input does not state it."] if lacking else []
     if stated["a clinical significance"]:
-        terms = pc.split_pattern_regex(
-            pc.utf8_lower(pc.fill_null(table["clinical_significance"], "")), r"[/|,&]"
-        ).to_pylist()
-        times = sum(any(term in _PATHOGENIC for term in allele) for allele in terms)
+        times = sum(map(called_pathogenic, table["clinical_significance"].drop_null().to_pylist()))
         said.append(f"The input calls {count(times)} of them pathogenic or likely pathogenic; this tool does not.")
     return " ".join(said)
+
+
+def called_pathogenic(significance: str) -> bool:
+    """Whether one of the significances is pathogenic or likely pathogenic, in words or in ClinVar's old codes.
+
+    One is enough: ``Pathogenic|Likely_benign`` and ``5,255,2`` count. A summary of a conflict in words of its own
+    (``Conflicting_classifications_of_pathogenicity``) does not.
+    """
+    return not _PATHOGENIC.isdisjoint(re.split(r"[/|,&]", significance.lower()))
 
 
 def _listed(names: Sequence[str]) -> str:

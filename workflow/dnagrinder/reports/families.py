@@ -10,7 +10,7 @@ import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dnagrinder.errors import ConfigError, InputError
+from dnagrinder.genome.annotations import Annotator
 from dnagrinder.genome.files import written_aside
 from dnagrinder.genome.inheritance import PARENTS, Call, Origin, judge, passed_by, read_call, who_can_pass_on
+from dnagrinder.genome.records import Record, info_fields
 from dnagrinder.genome.vcf import VcfFile
 from dnagrinder.reports.filters import Filters
 from dnagrinder.reports.tables import read_summary, write_tsv
@@ -70,7 +72,10 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class _Hit:
-    """A heterozygous allele of a gene: the parent it comes from and its copy (0 or 1) in a phase set; None where unknown."""
+    """A heterozygous allele of a gene: the parent it comes from and its copy (0 or 1) in a phase set; None where unknown.
+
+    ``line`` states the consequence in that gene.
+    """
 
     line: Mapping[str, Any]
     parent: str | None
@@ -170,14 +175,14 @@ class _Reader:
             places = {role: file.genotyped.index(column) for role, column in self._columns.items()}
             for record in file.records():
                 while row < len(records) and records[row] == record.ordinal:
-                    phase_set = record.phase_sets[places["proband"]] if record.phase_sets else "."
-                    self._judge(row, {role: record.genotypes[place] for role, place in places.items()}, phase_set)
+                    self._judge(row, record, places, file.annotator)
                     row += 1
         if row < len(records):
             raise InputError(f"{vcf} has fewer records than the proband's tables; make the tables again")
 
-    def _judge(self, row: int, texts: Mapping[str, str], phase_set: str) -> None:
+    def _judge(self, row: int, record: Record, places: Mapping[str, int], annotator: Annotator) -> None:
         """One allele by the GT texts of its record; keeps it where it may be new or may be one of two hits in a gene."""
+        texts = {role: record.genotypes[place] for role, place in places.items()}
         contig, alt = self._table["contig"][row].as_py(), self._table["alt_index"][row].as_py()
         child = read_call(texts["proband"])
         parents: dict[str, Call | str] = {
@@ -198,10 +203,14 @@ class _Reader:
         if is_new:
             evidence = _why_new(who_can_pass_on(contig, self._sex, child, alt), child, alt, texts)
             self.lists.de_novo.append({**line, "list": "de_novo", "evidence": evidence})
+        phase_set = record.phase_sets[places["proband"]] if record.phase_sets else "."
         hit = _Hit(line, passed_by(alt, child, parents), child.copy_of(alt), phase_set)
         if child.is_heterozygous(alt) and (hit.parent or hit.copy is not None):
-            for gene in genes:
-                self.lists.by_gene[gene].append(hit)
+            within = annotator.consequences_by_gene(
+                info_fields(record.info), record.position, record.ref, record.alts, alt - 1
+            )
+            for gene, consequence in {**within, **dict.fromkeys(genes, fact["consequence"])}.items():
+                self.lists.by_gene[gene].append(replace(hit, line={**line, "consequence": consequence}))
 
 
 def _columns(

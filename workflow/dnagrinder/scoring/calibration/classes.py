@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dnagrinder.genome.annotations import plain_term
+
 LOSS_OF_FUNCTION = "loss_of_function"
 UNANNOTATED = "unannotated"
 OTHER = "other"
@@ -61,7 +63,7 @@ def consequence_class(consequence: str | None) -> str:
     """
     if not consequence:
         return UNANNOTATED
-    terms = {_plain(term) for part in consequence.split("&") for term in part.split(",")}
+    terms = {plain_term(term) for part in consequence.split("&") for term in part.split(",")}
     return next((name for name, members in CLASSES.items() if terms & members), OTHER)
 
 
@@ -72,7 +74,3 @@ def why_never(name: str) -> str | None:
     if name == OTHER:
         return "variants of unlike consequences cannot share thresholds"
     return None
-
-
-def _plain(term: str) -> str:
-    return term.strip().lower().replace("-", "_").removesuffix("_variant")

@@ -11,7 +11,7 @@ from pathlib import Path
 from dnagrinder.errors import ConfigError, InputError
 from dnagrinder.genome.annotations import Annotator
 from dnagrinder.genome.files import file_sha256
-from dnagrinder.genome.records import Record
+from dnagrinder.genome.records import Record, info_fields
 from dnagrinder.genome.vcf import VcfFile
 from dnagrinder.scoring.calibration.classes import consequence_class
 from dnagrinder.scoring.calibration.neutral import NeutralCorrection
@@ -150,7 +150,7 @@ def read_scored(path: Path, rules: LabelRules, correction: NeutralCorrection | N
         if rules.counts_stars and not vcf.declares(REVIEW):
             raise ConfigError(f"VCF {path} has no INFO/{REVIEW}, so review stars are unknown; say --min-stars 0")
         for record in vcf.records():
-            info = {key: value for key, _, value in (field.partition("=") for field in record.info.split(";"))}
+            info = info_fields(record.info)
             fate = _fate(record, info, rules)
             if fate in KEPT:
                 one = _observation(record, info, fate, vcf.annotator)
