@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -130,6 +131,26 @@ def test_digest_is_remembered_for_the_unchanged_file_only(
     changed = small_fasta.read_text().replace("TTGGG", "TTGGA", 1)
     small_fasta.write_text(changed)
     os.utime(small_fasta, ns=(1, 1))
+    with ReferenceGenome.open(small_fasta) as genome:
+        assert genome.digest() != first
+
+
+@pytest.mark.parametrize("way", ["written over", "renamed"])
+def test_digest_of_a_file_of_equal_size_and_time_is_not_taken(small_fasta: Path, way: str) -> None:
+    """``cp -p`` or ``mv`` of a masked version onto the reference."""
+    with ReferenceGenome.open(small_fasta) as genome:
+        first = genome.digest()
+    before = small_fasta.stat()
+    masked = small_fasta.with_name("masked.fa")
+    masked.write_text(small_fasta.read_text().replace("TTGGG", "NNNNN", 1))
+    os.utime(masked, ns=(before.st_atime_ns, before.st_mtime_ns))
+    if way == "renamed":
+        masked.replace(small_fasta)
+    else:
+        while small_fasta.stat().st_ctime_ns == before.st_ctime_ns:  # the clock of files ticks in milliseconds
+            shutil.copy2(masked, small_fasta)
+    after = small_fasta.stat()
+    assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
     with ReferenceGenome.open(small_fasta) as genome:
         assert genome.digest() != first
 

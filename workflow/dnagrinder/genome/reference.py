@@ -142,7 +142,7 @@ class ReferenceGenome:
     def digest(self) -> str:
         """Identity of the sequence: sha256 over ``>name\\n``, upper-case bases, ``\\n`` per contig in file order.
 
-        Compression, line width and soft mask leave it unchanged. Kept in the user's cache for the file's size and time.
+        Compression, line width and soft mask leave it unchanged. Kept in the user's cache for this very file (cache.py).
 
         Raises:
             InputError: a letter that is no nucleotide code, as when the index belongs to another file.
