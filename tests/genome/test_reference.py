@@ -7,6 +7,9 @@ import gzip
 import hashlib
 import json
 import os
+import random
+import shutil
+import struct
 import tempfile
 from pathlib import Path
 
@@ -19,6 +22,8 @@ from dnagrinder.genome import reference as module
 from dnagrinder.genome.cache import cache_folders
 from dnagrinder.genome.files import compression
 from dnagrinder.genome.reference import Contig, ReferenceGenome, prepare_reference
+
+EMPTY_BLOCK = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 
 
 def bgzip(path: Path, out: Path) -> Path:
@@ -130,6 +135,26 @@ def test_digest_is_remembered_for_the_unchanged_file_only(
     changed = small_fasta.read_text().replace("TTGGG", "TTGGA", 1)
     small_fasta.write_text(changed)
     os.utime(small_fasta, ns=(1, 1))
+    with ReferenceGenome.open(small_fasta) as genome:
+        assert genome.digest() != first
+
+
+@pytest.mark.parametrize("way", ["written over", "renamed"])
+def test_digest_of_a_file_of_equal_size_and_time_is_not_taken(small_fasta: Path, way: str) -> None:
+    """``cp -p`` or ``mv`` of a masked version onto the reference."""
+    with ReferenceGenome.open(small_fasta) as genome:
+        first = genome.digest()
+    before = small_fasta.stat()
+    masked = small_fasta.with_name("masked.fa")
+    masked.write_text(small_fasta.read_text().replace("TTGGG", "NNNNN", 1))
+    os.utime(masked, ns=(before.st_atime_ns, before.st_mtime_ns))
+    if way == "renamed":
+        masked.replace(small_fasta)
+    else:
+        while small_fasta.stat().st_ctime_ns == before.st_ctime_ns:  # the clock of files ticks in milliseconds
+            shutil.copy2(masked, small_fasta)
+    after = small_fasta.stat()
+    assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
     with ReferenceGenome.open(small_fasta) as genome:
         assert genome.digest() != first
 
@@ -295,6 +320,122 @@ def test_an_index_of_an_earlier_file_is_refused(tmp_path: Path) -> None:
         assert genome.fetch("2", 0, 4) == "GGGG"
     path.write_text(">1\nACGTACGTTT\n>2\nGGGG\n")
     with pytest.raises(InputError, match=r"genome\.fa\.fai does not fit .* delete the index"):
+        ReferenceGenome.open(path)
+
+
+def long_sequences(last: int) -> dict[str, str]:
+    """Three bgzip blocks of bases, ``last`` of them in the last contig."""
+    draw = random.Random(1)
+    return {name: "".join(draw.choices("ACGT", k=bases)) for name, bases in (("1", 120_000), ("2", last))}
+
+
+def packed_fasta(path: Path, sequences: dict[str, str], width: int = 60) -> Path:
+    plain = path.with_suffix("")
+    plain.write_text(fasta_text(sequences, width))
+    return bgzip(plain, path)
+
+
+LONG = long_sequences(50_000)
+REPLACED = {
+    "10 bases longer": long_sequences(50_010),
+    "one base shorter": long_sequences(49_999),
+    "longer by blocks": long_sequences(900_000),
+    "shorter by blocks": long_sequences(1_000),
+    "longer before": {"1": LONG["1"] + "ACGTACGTAC", "2": LONG["2"]},
+    "one more contig": LONG | {"3": "ACGT"},
+    "one contig less": {"1": LONG["1"]},
+}
+
+
+@pytest.mark.parametrize("made_by", ["reading", "writing"])
+@pytest.mark.parametrize("version", [*REPLACED, "wrapped anew", "cut off", "small, 10 bases longer"])
+def test_an_index_of_an_earlier_bgzip_file_is_refused(tmp_path: Path, version: str, made_by: str) -> None:
+    """The bases would be read from the wrong place, or a part of them and without any error."""
+    old = SEQUENCES if version.startswith("small") else LONG
+    path = packed_fasta(tmp_path / "genome.fa.gz", old)
+    with ReferenceGenome.open(path) as genome:
+        assert genome.fetch(genome.contigs[-1].name, 0, 80) == list(old.values())[-1][:80]
+    block_index = Path(f"{path}.gzi")
+    if made_by == "writing":  # bgzip --index does not list the empty last block
+        pairs = list(struct.iter_unpack("<QQ", block_index.read_bytes()[8:]))[:-1]
+        block_index.write_bytes(struct.pack("<Q", len(pairs)) + b"".join(struct.pack("<QQ", *pair) for pair in pairs))
+        ReferenceGenome.open(path).close()
+    if version == "cut off":
+        path.write_bytes(path.read_bytes()[:-1000])
+    elif version == "wrapped anew":
+        packed_fasta(path, LONG, 70)
+    else:
+        packed_fasta(path, SEQUENCES | {"n": SEQUENCES["n"] + "ACGTACGTAC"} if old is SEQUENCES else REPLACED[version])
+    with pytest.raises(InputError, match=r"fa\.gz\.fai or .*\.gzi does not fit .* delete the index .* samtools faidx"):
+        ReferenceGenome.open(path)
+    Path(f"{path}.fai").unlink()
+    if version != "cut off":
+        with ReferenceGenome.open(path) as genome:
+            assert len(genome.digest()) == 64
+
+
+def test_one_of_two_indices_of_an_earlier_bgzip_file_is_refused(tmp_path: Path) -> None:
+    path = packed_fasta(tmp_path / "genome.fa.gz", LONG)
+    ReferenceGenome.open(path).close()
+    old = {ending: Path(f"{path}.{ending}").read_bytes() for ending in ("fai", "gzi")}
+    packed_fasta(path, REPLACED["longer before"])
+    pysam.faidx(str(path))
+    for ending, content in old.items():
+        index = Path(f"{path}.{ending}")
+        new = index.read_bytes()
+        index.write_bytes(content)
+        with pytest.raises(InputError, match="does not fit"):
+            ReferenceGenome.open(path)
+        index.write_bytes(new)
+    ReferenceGenome.open(path).close()
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n", "\n\n\n"])
+@pytest.mark.parametrize("last", [1, 60, 61, 10_000, 65_280 * 2])
+def test_an_index_fits_its_bgzip_file_whatever_ends_it(tmp_path: Path, last: int, end: str) -> None:
+    plain = tmp_path / "genome.fa"
+    plain.write_bytes(f">1\nACGT\n>2\n{'A' * last}{end}".encode())
+    path = bgzip(plain, tmp_path / "genome.fa.gz")
+    for _ in range(2):
+        with ReferenceGenome.open(path) as genome:
+            assert genome.length("2") == last
+    index = Path(f"{path}.fai")
+    index.write_text("".join(sorted(index.read_text().splitlines(keepends=True), reverse=True)))
+    ReferenceGenome.open(path).close()
+    path.write_bytes(path.read_bytes().removesuffix(EMPTY_BLOCK))  # as bgzip did long ago
+    ReferenceGenome.open(path).close()
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 9, b"\xff" * 24, b"\1" + b"\0" * 7 + b"\xff" * 8 + b"\0" * 8])
+def test_a_damaged_block_index_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = packed_fasta(tmp_path / "genome.fa.gz", LONG)
+    ReferenceGenome.open(path).close()
+    Path(f"{path}.gzi").write_bytes(content)
+    with pytest.raises(InputError, match=r"genome\.fa\.gz\.gzi (does not fit|is empty)"):
+        ReferenceGenome.open(path)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_an_index_in_the_cache_that_does_not_fit_is_made_anew(
+    small_fasta: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch, packed: bool
+) -> None:
+    path = bgzip(small_fasta, small_fasta.with_name("small.fa.gz")) if packed else small_fasta
+    lock(monkeypatch, path.parent)
+    ReferenceGenome.open(path).close()
+    (index,) = own_cache.rglob("*.fai")
+    right = index.read_text()
+    index.write_text(right.replace("n\t180", "n\t170"))
+    with ReferenceGenome.open(path) as genome:
+        assert genome.length("n") == 180
+    assert index.read_text() == right
+
+
+def test_a_plain_file_that_ends_one_base_earlier_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "genome.fa"
+    path.write_text(">1\nACGTACGT\n")
+    ReferenceGenome.open(path).close()
+    path.write_text(">1\nACGTACG\n")
+    with pytest.raises(InputError, match=r"genome\.fa\.fai does not fit"):
         ReferenceGenome.open(path)
 
 

@@ -1,6 +1,8 @@
 """What is remembered about references that lie where nothing can be written: their indices and digests.
 
-A note is named after the file's path, size and time of change, so one about another file is never taken.
+A note is named after the file's path, size, times and inode, so one about another file is never taken. The time of the
+content alone would not do: ``cp -p`` puts a masked copy of equal size in a file's place and keeps it. Where a file system
+makes up times of change or inodes, a note is not found again and the file is read once more.
 """
 
 from __future__ import annotations
@@ -39,9 +41,10 @@ def _is_own(folder: Path) -> bool:
 
 
 def cache_name(path: Path, ending: str) -> str:
-    """What the cache calls something about this very file (path, size and time of change)."""
+    """What the cache calls something about this very file (path, size, times and inode)."""
     facts = path.stat()
-    key = hashlib.sha256(f"{path.resolve()}\n{facts.st_size}\n{facts.st_mtime_ns}".encode()).hexdigest()[:16]
+    named = (path.resolve(), facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino)
+    key = hashlib.sha256("\n".join(map(str, named)).encode()).hexdigest()[:16]
     return f"{path.name}.{key}.{ending}"
 
 

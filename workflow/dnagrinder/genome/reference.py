@@ -6,10 +6,13 @@ import gzip
 import hashlib
 import json
 import shutil
+import struct
 import zlib
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -31,6 +34,8 @@ from dnagrinder.genome.files import (
 _SLICE = 1 << 16
 _SLICES_KEPT = 64
 _TAIL = 4096  # bytes looked at behind the last base of an index
+_BLOCK = 1 << 16  # bytes of a bgzip block at most, in the file and as text
+_PACKED_TAIL = 4 * _BLOCK  # from the block of the last base to the file's end: it, line ends, the empty last block
 _LONG_READ = 1 << 24
 _LINE_WIDTH = 60
 _NUCLEOTIDE_CODES = b"ACGTUNRYKMSWBDHVacgtunrykmswbdhv"
@@ -142,7 +147,7 @@ class ReferenceGenome:
     def digest(self) -> str:
         """Identity of the sequence: sha256 over ``>name\\n``, upper-case bases, ``\\n`` per contig in file order.
 
-        Compression, line width and soft mask leave it unchanged. Kept in the user's cache for the file's size and time.
+        Compression, line width and soft mask leave it unchanged. Kept in the user's cache for this very file (cache.py).
 
         Raises:
             InputError: a letter that is no nucleotide code, as when the index belongs to another file.
@@ -179,7 +184,10 @@ class ReferenceGenome:
         try:
             return str(self._fasta.fetch(contig, start, end)) if start < end else ""
         except (OSError, ValueError) as error:
-            raise InputError(f"reference {self.path} cannot be read at {contig}:[{start}, {end}): {error}") from error
+            raise InputError(
+                f"reference {self.path} cannot be read at {contig}:[{start}, {end}): {error}; where the file was replaced, "
+                "delete its old .fai and .gzi"
+            ) from error
 
     def _read_slice(self, contig: str, number: int) -> str:
         start = number * _SLICE
@@ -313,14 +321,26 @@ def _compress(source: Path, out: Path) -> None:
 
 
 def _index(path: Path, *, bgzip: bool) -> tuple[Path, Path | None]:
-    """The faidx (and, for bgzip, block) index of ``path``: beside it, in a cache, or made now."""
-    places = [(Path(f"{path}.fai"), Path(f"{path}.gzi"))]
+    """The faidx (and, for bgzip, block) index of ``path``: beside it, in a cache, or made now.
+
+    One beside the file that does not fit it is the user's to judge and refused; one in a cache is ours and made anew.
+    """
+    beside = (Path(f"{path}.fai"), Path(f"{path}.gzi"))
+    places = [beside]
     places += [(folder / cache_name(path, "fai"), folder / cache_name(path, "gzi")) for folder in cache_folders()]
     for index, block_index in places:
         if index.is_file() and (not bgzip or block_index.is_file()):
-            if not bgzip and not _fits(index, path):
-                raise InputError(f"index {index} does not fit {path}, which was changed after it was made; delete the index")
-            return index, block_index if bgzip else None
+            blocks = block_index if bgzip else None
+            if _fits(index, blocks, path):
+                return index, blocks
+            if index == beside[0]:
+                for file in filter(None, (index, blocks)):
+                    existing_file(file, "index")
+                raise InputError(
+                    f"index {index}{f' or {blocks}' if blocks else ''} does not fit {path}, which was changed after it was "
+                    "made or is not complete; where the FASTA is the right one, delete the index (it is made again) or run "
+                    "samtools faidx"
+                )
     _check_names(path)
     problems = []
     for index, block_index in places:
@@ -341,17 +361,58 @@ def _index(path: Path, *, bgzip: bool) -> tuple[Path, Path | None]:
     )
 
 
-def _fits(index: Path, path: Path) -> bool:
-    """Whether the last contig of a plain FASTA ends where its index says; false for a file changed after indexing."""
-    rows = [line.split("\t") for line in index.read_text(encoding="utf-8", errors="replace").splitlines()]
+def _fits(index: Path, block_index: Path | None, path: Path) -> bool:
+    """Whether the last contig of a FASTA ends where its index says; false for a file changed after indexing.
+
+    A look at the end of the file alone: a change that leaves the place of all behind it goes unseen.
+    """
     try:
-        length, offset, bases, width = (int(field) for field in rows[-1][1:5])
-    except (IndexError, ValueError):
+        rows = [line.split("\t") for line in index.read_text(encoding="utf-8", errors="replace").splitlines()]
+        contigs = [tuple(int(field) for field in row[1:5]) for row in rows]
+        length, offset, bases, width = max(contigs, key=itemgetter(1))  # the lines may have been sorted
+        end = offset + (length - 1) // bases * width + (length - 1) % bases + 1 if length and bases else offset
+        tail = _packed_tail(path, block_index, end - 1) if block_index else _plain_tail(path, end - 1)
+    except (PermissionError, IndexError, ValueError):
         return False
-    end = offset + (length - 1) // bases * width + (length - 1) % bases + 1 if length and bases else offset
+    return bool(tail[:1].strip() if length else tail) and not tail[1:].strip()
+
+
+def _plain_tail(path: Path, start: int) -> bytes:
+    """What stands in a file from ``start`` on, as far as it matters; empty where the file is shorter."""
+    if not 0 <= start < path.stat().st_size:
+        return b""
     with path.open("rb") as fasta:
-        fasta.seek(end)
-        return end <= path.stat().st_size and not fasta.read(_TAIL).strip()
+        fasta.seek(start)
+        return fasta.read(1 + _TAIL)
+
+
+def _packed_tail(path: Path, block_index: Path, start: int) -> bytes:
+    """The text of a bgzip file from ``start`` on, found by its block index.
+
+    Empty where the text is shorter, no block begins where the index says, or more follows it than ends a FASTA.
+    """
+    content = block_index.read_bytes()
+    number, listed = content[:8], content[8:]
+    if start < 0 or number != struct.pack("<Q", len(listed) // 16) or len(listed) % 16:
+        return b""
+    blocks = [(0, 0), *struct.iter_unpack("<QQ", listed)]  # where each begins in the file and in the text
+    place, text_start = blocks[max(bisect_right(blocks, start, key=itemgetter(1)) - 1, 0)]
+    if not 0 < path.stat().st_size - place <= _PACKED_TAIL:
+        return b""
+    with path.open("rb") as packed:
+        packed.seek(place)
+        rest = packed.read()
+    pieces = []
+    while rest:
+        block = zlib.decompressobj(wbits=31)  # with gzip's header and checksum
+        try:
+            pieces.append(block.decompress(rest, _BLOCK + 1))
+        except zlib.error:
+            return b""
+        if not block.eof:
+            return b""
+        rest = block.unused_data
+    return b"".join(pieces)[start - text_start :]
 
 
 def _faidx(path: Path, index: Path, block_index: Path, *, shown: Path) -> None:
