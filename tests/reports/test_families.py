@@ -170,6 +170,29 @@ def test_a_file_other_than_that_of_the_tables_is_noticed(tmp_path: Path, build: 
         trio(tmp_path, vcf)
 
 
+@pytest.mark.parametrize("change", ["position", "contig", "ref", "alt", "alts", "genotype"])
+def test_a_file_of_other_records_is_refused(tmp_path: Path, build: Callable[..., Path], change: str) -> None:
+    """As many records, every one another: candidates would be those of wrong records."""
+    vcf = build("trio", ROWS, TRIO)
+    lines = []
+    for line in vcf.read_text().splitlines():
+        fields = line.split("\t")
+        if not line.startswith("#"):
+            bases = [base for base in "ACGT" if base not in fields[3:5]]
+            fields[0] = "21" if change == "contig" else fields[0]
+            fields[1] = str(int(fields[1]) + 1) if change == "position" else fields[1]
+            fields[3] = bases[0] if change == "ref" else fields[3]
+            fields[4] = {"alt": bases[1], "alts": f"{bases[1]},{fields[4]}"}.get(change, fields[4])
+            fields[9] = "1|1:." if change == "genotype" else fields[9]
+        lines.append("\t".join(fields) + "\n")
+    vcf.write_text("".join(lines).replace("##contig", "##contig=<ID=21>\n##contig", 1))
+    place = {"position": "20:1002", "contig": "21:1001"}.get(change, "20:1001")
+    with pytest.raises(
+        InputError, match=rf"record 1 \({place}\): the proband's tables were made from another file.*--forcerun"
+    ):
+        trio(tmp_path, vcf)
+
+
 def test_members_that_make_no_family_are_refused(tmp_path: Path, build: Callable[..., Path]) -> None:
     vcf = build("trio", ROWS[:1], TRIO)
     with pytest.raises(ConfigError, match="proband: none"):

@@ -21,6 +21,8 @@ import pyarrow.compute as pc
 from dnagrinder.errors import ConfigError, InputError
 from dnagrinder.genome.files import written_aside
 from dnagrinder.genome.inheritance import PARENTS, Call, Origin, judge, passed_by, read_call, who_can_pass_on
+from dnagrinder.genome.records import Record
+from dnagrinder.genome.tables import READ_AGAIN, same_spelling
 from dnagrinder.genome.vcf import VcfFile
 from dnagrinder.reports.filters import Filters
 from dnagrinder.reports.tables import read_summary, write_tsv
@@ -30,6 +32,9 @@ ROLES = ("proband", *PARENTS, "sibling", "other")
 CANDIDATES, FAMILY = "candidates.tsv", "family.json"
 #: Rows of each list that the page shows; the table of files holds all.
 SHOWN = 100
+#: What a row holds of its record, as the input has it.
+_INPUT = ("alt_index", "input_contig", "input_position", "input_ref", "input_alt", "genotype")
+_PIECE = 4096  # rows that are held as Python objects
 _FACTS = ("gene", "consequence", "clinical_significance", "af", "score", "spread")
 _SCHEMA = pa.schema(
     [
@@ -103,7 +108,8 @@ def write_family(
         both lists that a page shows (de_novo, compound_het).
 
     Raises:
-        ConfigError: no or two probands, two mothers or fathers. InputError: a table or the file is missing or damaged.
+        ConfigError: no or two probands, two mothers or fathers. InputError: a table or the file is missing or damaged, or
+            the file is not that of the proband's tables.
     """
     proband = _by_role(members)["proband"]
     summary = read_summary(samples / proband.name)
@@ -165,16 +171,23 @@ class _Reader:
     def read(self, vcf: Path) -> None:
         """Go through ``vcf`` once. Raises InputError where it is not the file of the table."""
         records = self._table["record"].to_numpy()
+        pieces = self._table.select(_INPUT).to_batches(_PIECE)
+        rows = (row for piece in pieces for row in piece.to_pylist())
         row = 0
         with VcfFile(vcf, list(dict.fromkeys(self._columns.values()))) as file:
             places = {role: file.genotyped.index(column) for role, column in self._columns.items()}
             for record in file.records():
                 while row < len(records) and records[row] == record.ordinal:
+                    if not _was_made_from(next(rows), record, record.genotypes[places["proband"]]):
+                        where = f"record {record.ordinal + 1} ({record.contig}:{record.position})"
+                        raise InputError(
+                            f"VCF {vcf}, {where}: the proband's tables were made from another file; {READ_AGAIN}"
+                        )
                     phase_set = record.phase_sets[places["proband"]] if record.phase_sets else "."
                     self._judge(row, {role: record.genotypes[place] for role, place in places.items()}, phase_set)
                     row += 1
         if row < len(records):
-            raise InputError(f"{vcf} has fewer records than the proband's tables; make the tables again")
+            raise InputError(f"{vcf} has fewer records than the proband's tables; {READ_AGAIN}")
 
     def _judge(self, row: int, texts: Mapping[str, str], phase_set: str) -> None:
         """One allele by the GT texts of its record; keeps it where it may be new or may be one of two hits in a gene."""
@@ -202,6 +215,17 @@ class _Reader:
         if child.is_heterozygous(alt) and (hit.parent or hit.copy is not None):
             for gene in genes:
                 self.lists.by_gene[gene].append(hit)
+
+
+def _was_made_from(row: Mapping[str, Any], record: Record, genotype: str) -> bool:
+    """Whether ``row`` of the proband's table was made from ``record``: same place, alleles and genotype (if it has one)."""
+    return (
+        (row["input_contig"], row["input_position"]) == (record.contig, record.position)
+        and row["alt_index"] <= len(record.alts)
+        and same_spelling(row["input_ref"], record.ref)
+        and same_spelling(row["input_alt"], record.alts[row["alt_index"] - 1])
+        and row["genotype"] in (None, genotype)
+    )
 
 
 def _columns(
