@@ -96,6 +96,10 @@ def test_an_allele_that_a_parent_has_in_another_record_is_inherited() -> None:
         ("0/1", "0/1", "0/0", "mother"),
         ("0/1", "0/0", "1/1", "father"),
         ("1/2", "0/1", "0/0", "mother"),
+        ("1/2", "0/1", "0/2", "mother"),  # a multi-allelic site: the father's other ALT is not this one
+        ("1/2", "2/2", "0/1", "father"),
+        ("1/2", "1/2", "1/2", None),
+        ("0/1", "0/1", "./2", None),
         ("0/1", "0/1", "0/1", None),
         ("0/1", "0/1", "./.", None),
         ("0/1", "0/0", "0/0", None),

@@ -46,6 +46,10 @@ class Call:
         """Whether ALT number ``alt`` (from 1) is one of the alleles."""
         return alt in self.alleles
 
+    def lacks(self, alt: int) -> bool:
+        """Whether the call is complete and does not hold ``alt``."""
+        return self.complete and alt not in self.alleles
+
     def is_heterozygous(self, alt: int) -> bool:
         """Whether the call is complete and holds both ``alt`` and another allele."""
         return self.complete and alt in self.alleles and len(set(self.alleles)) > 1
@@ -122,11 +126,14 @@ def judge(
 
 
 def passed_by(alt: int, child: Call, parents: Mapping[str, Call | str]) -> str | None:
-    """The parent from whom a heterozygous child has ``alt``: one carries it, the other is reference. None where open."""
+    """The parent from whom a heterozygous child has ``alt``: one carries it, the other's call is complete without it.
+
+    Another ALT of the other parent is no hindrance: it says as much as REF that ``alt`` is not there. None where open.
+    """
     if not child.is_heterozygous(alt):
         return None
     for role, other in (PARENTS, PARENTS[::-1]):
         mine, theirs = parents[role], parents[other]
-        if isinstance(mine, Call) and isinstance(theirs, Call) and mine.carries(alt) and theirs.is_reference:
+        if isinstance(mine, Call) and isinstance(theirs, Call) and mine.carries(alt) and theirs.lacks(alt):
             return role
     return None
