@@ -119,6 +119,15 @@ def test_alleles_of_one_record_lie_on_both_copies(tmp_path: Path, build: Callabl
     assert [(row["copy"], row["gene"]) for row in found["compound_het"]] == [("father", "A"), ("mother", "A")]
 
 
+def test_an_allele_is_no_pair_with_itself(tmp_path: Path, build: Callable[..., Path]) -> None:
+    """The same allele in two records, on either copy: neither by parents nor by phase, but beside a second allele."""
+    twice = [(1001, "GENE=A", "0|1:7", "0/1", "0/0"), (1001, "GENE=A", "1|0:7", "0/0", "0/1")]
+    found = trio(tmp_path, build("trio", twice, TRIO))
+    assert found["totals"]["compound_het"] == 0
+    found = trio(tmp_path, build("trio", [*twice, (1101, "GENE=A", "0|1:7", "0/1", "0/0")], TRIO))
+    assert found["totals"]["compound_het"] == 3
+
+
 def test_panel_names_genes_and_frequency_limits(tmp_path: Path, build: Callable[..., Path]) -> None:
     vcf = build("trio", ROWS, TRIO)
     panel = pd.DataFrame([("20", 1000, 1950, "PANEL")], columns=["contig", "start", "end", "name"])

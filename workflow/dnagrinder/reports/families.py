@@ -282,7 +282,7 @@ def _genes(fact: Mapping[str, Any], filters: Filters) -> list[str]:
 def _both_copies(gene: str, hits: Sequence[_Hit]) -> list[dict[str, Any]]:
     """Rows of the gene's alleles if some lie on each copy: one from each parent, or phased apart in one phase set."""
     by_parent = [(hit, hit.parent) for hit in hits if hit.parent]
-    if {parent for _, parent in by_parent} == set(PARENTS):
+    if _lie_on_both(by_parent):
         return _rows(gene, by_parent, "one from each parent")
     sets: dict[tuple[str, str], list[tuple[_Hit, str]]] = defaultdict(list)
     for hit in hits:
@@ -290,9 +290,15 @@ def _both_copies(gene: str, hits: Sequence[_Hit]) -> list[dict[str, Any]]:
             sets[hit.line["contig"], hit.phase_set].append((hit, f"copy {hit.copy + 1}"))
     rows = []
     for (_, name), phased in sorted(sets.items()):
-        if len({copy for _, copy in phased}) == 2:
+        if _lie_on_both(phased):
             rows += _rows(gene, phased, "phased apart" + (f", phase set {name}" if name != "." else ""))
     return rows
+
+
+def _lie_on_both(hits: Sequence[tuple[_Hit, str]]) -> bool:
+    """Whether two different alleles lie on different copies; one allele in two records is homozygous, no pair."""
+    alleles = {tuple(hit.line[name] for name in ("contig", "position", "ref", "alt")) for hit, _ in hits}
+    return len({copy for _, copy in hits}) == 2 and len(alleles) > 1
 
 
 def _rows(gene: str, hits: Sequence[tuple[_Hit, str]], evidence: str) -> list[dict[str, Any]]:
