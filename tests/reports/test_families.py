@@ -23,10 +23,14 @@ from tests.reports.test_sample import Reader
 HEADER = """\
 ##fileformat=VCFv4.2
 ##INFO=<ID=AF,Number=A,Type=Float,Description="Allele frequency">
+##INFO=<ID=CONTIG,Number=1,Type=String,Description="Where the test puts the row">
 ##INFO=<ID=GENE,Number=1,Type=String,Description="Gene">
 ##FORMAT=<ID=GT,Number=1,Type=String,Description="Genotype">
 ##FORMAT=<ID=PS,Number=1,Type=Integer,Description="Phase set">
 ##contig=<ID=20,length=40000>
+##contig=<ID=MT,length=40000>
+##contig=<ID=X,length=40000>
+##contig=<ID=Y,length=40000>
 """
 TRIO = ("child", "mother", "father")
 #: position, INFO, then child, mother, father
@@ -52,8 +56,13 @@ ROWS = [
 
 @pytest.fixture
 def build(tmp_path: Path) -> Callable[..., Path]:
-    """Writes a VCF of rows (position, INFO, genotype ...) and the tables of its columns; returns the VCF."""
+    """Writes a VCF of rows (position, INFO, genotype ...) and the tables of its columns; returns the VCF.
+
+    Rows lie on contig 20; those whose INFO begins with CONTIG=, on that one.
+    """
     sequence = write_reference(tmp_path / "reference.fa")
+    bases = (tmp_path / "reference.fa").read_text()
+    (tmp_path / "reference.fa").write_text("".join(bases.replace(">20", f">{name}") for name in ("20", "MT", "X", "Y")))
 
     def make(name: str, rows: list[tuple], samples: tuple[str, ...]) -> Path:
         lines = [HEADER + "\t".join(["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "FORMAT", *samples])]
@@ -62,7 +71,8 @@ def build(tmp_path: Path) -> Callable[..., Path]:
             others = ("ACGT" * 2)["ACGT".index(ref) + 1 :]
             alt = ",".join(others[: 2 if any("2" in call.split(":")[0] for call in calls) else 1])
             values = [call if ":" in call else f"{call}:." for call in calls]
-            lines.append("\t".join(["20", str(position), ".", ref, alt, ".", "PASS", info, "GT:PS", *values]))
+            contig = info.partition("CONTIG=")[2].partition(";")[0] or "20"
+            lines.append("\t".join([contig, str(position), ".", ref, alt, ".", "PASS", info, "GT:PS", *values]))
         (tmp_path / f"{name}.vcf").write_text("\n".join(lines) + "\n")
         files = make_callset(tmp_path / name, tmp_path / f"{name}.vcf", tmp_path / "reference.fa")
         build_sample_tables(
@@ -126,6 +136,24 @@ def test_an_allele_is_no_pair_with_itself(tmp_path: Path, build: Callable[..., P
     assert found["totals"]["compound_het"] == 0
     found = trio(tmp_path, build("trio", [*twice, (1101, "GENE=A", "0|1:7", "0/1", "0/0")], TRIO))
     assert found["totals"]["compound_het"] == 3
+
+
+def test_where_there_is_one_copy_there_are_no_pairs(tmp_path: Path, build: Callable[..., Path]) -> None:
+    """MT and Y by parents and by phase; on X the pair stays, a son's too."""
+    rows = [
+        (position, f"CONTIG={contig};GENE={contig}{gene}", *calls)
+        for contig in ("MT", "X", "Y")
+        for position, gene, *calls in [
+            (1001, "PARENTS", "0/1", "0/1", "0/0"),
+            (1101, "PARENTS", "0/1", "0/0", "0/1"),
+            (1201, "PHASE", "0|1:7", "0/1", "0/1"),
+            (1301, "PHASE", "1|0:7", "0/1", "0/1"),
+        ]
+    ]
+    vcf = build("trio", rows, TRIO)
+    members = [Member("child", "proband", "male"), Member("mother", "mother"), Member("father", "father")]
+    for who in (members, [Member("child", "proband", "female"), *members[1:]]):
+        assert {row["gene"] for row in trio(tmp_path, vcf, members=who)["compound_het"]} == {"XPARENTS", "XPHASE"}
 
 
 def test_panel_names_genes_and_frequency_limits(tmp_path: Path, build: Callable[..., Path]) -> None:

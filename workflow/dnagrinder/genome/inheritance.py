@@ -83,7 +83,7 @@ def who_can_pass_on(contig: str, sex: str | None, child: Call, alt: int) -> tupl
     pseudoautosomal, or the call wrong, and both parents are asked. Contigs other than X, Y and MT (also 23, 24, M, with or
     without chr) count as autosomes, which asks for more, never for less.
     """
-    chromosome = _CHROMOSOMES.get(contig.removeprefix("chr").upper(), "autosome")
+    chromosome = _chromosome(contig)
     if chromosome == "MT":
         return ("mother",)
     if chromosome == "autosome" or (chromosome == "X" and sex == "female"):
@@ -93,6 +93,19 @@ def who_can_pass_on(contig: str, sex: str | None, child: Call, alt: int) -> tupl
     if chromosome == "Y":
         return ("father",) if sex == "male" else "the proband is female, and the allele lies on Y"
     return PARENTS if child.is_heterozygous(alt) else ("mother",)
+
+
+def has_two_copies(contig: str) -> bool:
+    """Whether two alleles of ``contig`` can lie on the two copies of a pair: not on Y and MT.
+
+    X has two in a daughter. A son's heterozygous call there is taken as one of two copies as well: it is pseudoautosomal, or
+    wrong, and contig and sex do not say which.
+    """
+    return _chromosome(contig) not in ("Y", "MT")
+
+
+def _chromosome(contig: str) -> str:
+    return _CHROMOSOMES.get(contig.removeprefix("chr").upper(), "autosome")
 
 
 def judge(

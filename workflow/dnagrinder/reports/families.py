@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from dnagrinder.errors import ConfigError, InputError
 from dnagrinder.genome.files import written_aside
-from dnagrinder.genome.inheritance import PARENTS, Call, Origin, judge, passed_by, read_call, who_can_pass_on
+from dnagrinder.genome.inheritance import PARENTS, Call, Origin, has_two_copies, judge, passed_by, read_call, who_can_pass_on
 from dnagrinder.genome.records import Record
 from dnagrinder.genome.tables import READ_AGAIN, same_spelling
 from dnagrinder.genome.vcf import VcfFile
@@ -212,7 +212,7 @@ class _Reader:
             evidence = _why_new(who_can_pass_on(contig, self._sex, child, alt), child, alt, texts)
             self.lists.de_novo.append({**line, "list": "de_novo", "evidence": evidence})
         hit = _Hit(line, passed_by(alt, child, parents), child.copy_of(alt), phase_set)
-        if child.is_heterozygous(alt) and (hit.parent or hit.copy is not None):
+        if child.is_heterozygous(alt) and has_two_copies(contig) and (hit.parent or hit.copy is not None):
             for gene in genes:
                 self.lists.by_gene[gene].append(hit)
 
