@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from dnagrinder.genome.inheritance import Origin, judge, passed_by, read_call
+from dnagrinder.genome.inheritance import Origin, has_two_copies, judge, passed_by, read_call
 
 NOBODY: frozenset[str] = frozenset()
 ABSENT = "the sheet names no father"
@@ -96,6 +96,10 @@ def test_an_allele_that_a_parent_has_in_another_record_is_inherited() -> None:
         ("0/1", "0/1", "0/0", "mother"),
         ("0/1", "0/0", "1/1", "father"),
         ("1/2", "0/1", "0/0", "mother"),
+        ("1/2", "0/1", "0/2", "mother"),  # a multi-allelic site: the father's other ALT is not this one
+        ("1/2", "2/2", "0/1", "father"),
+        ("1/2", "1/2", "1/2", None),
+        ("0/1", "0/1", "./2", None),
         ("0/1", "0/1", "0/1", None),
         ("0/1", "0/1", "./.", None),
         ("0/1", "0/0", "0/0", None),
@@ -105,6 +109,11 @@ def test_an_allele_that_a_parent_has_in_another_record_is_inherited() -> None:
 )
 def test_the_parent_an_allele_comes_from(child: str, mother: str, father: str, expected: str | None) -> None:
     assert passed_by(1, read_call(child), {"mother": read_call(mother), "father": read_call(father)}) == expected
+
+
+def test_y_and_mt_have_one_copy() -> None:
+    assert not any(map(has_two_copies, ("Y", "chrY", "24", "MT", "chrM", "M", "chrmt")))
+    assert all(map(has_two_copies, ("1", "chr22", "X", "chrX", "23", "GL000220.1")))
 
 
 def test_copies_are_told_from_phased_calls_alone() -> None:

@@ -23,11 +23,15 @@ from tests.reports.test_sample import Reader
 HEADER = """\
 ##fileformat=VCFv4.2
 ##INFO=<ID=AF,Number=A,Type=Float,Description="Allele frequency">
+##INFO=<ID=CONTIG,Number=1,Type=String,Description="Where the test puts the row">
 ##INFO=<ID=GENE,Number=1,Type=String,Description="Gene">
 ##INFO=<ID=CSQ,Number=.,Type=String,Description="From Ensembl VEP. Format: Allele|Consequence|IMPACT|SYMBOL">
 ##FORMAT=<ID=GT,Number=1,Type=String,Description="Genotype">
 ##FORMAT=<ID=PS,Number=1,Type=Integer,Description="Phase set">
 ##contig=<ID=20,length=40000>
+##contig=<ID=MT,length=40000>
+##contig=<ID=X,length=40000>
+##contig=<ID=Y,length=40000>
 """
 TRIO = ("child", "mother", "father")
 #: position, INFO, then child, mother, father
@@ -53,17 +57,24 @@ ROWS = [
 
 @pytest.fixture
 def build(tmp_path: Path) -> Callable[..., Path]:
-    """Writes a VCF of rows (position, INFO with ? for ALT, genotype ...) and the tables of its columns; returns the VCF."""
+    """Writes a VCF of rows (position, INFO with ? for ALT, genotype ...) and the tables of its columns; returns the VCF.
+
+    Rows lie on contig 20; those whose INFO begins with CONTIG=, on that one.
+    """
     sequence = write_reference(tmp_path / "reference.fa")
+    bases = (tmp_path / "reference.fa").read_text()
+    (tmp_path / "reference.fa").write_text("".join(bases.replace(">20", f">{name}") for name in ("20", "MT", "X", "Y")))
 
     def make(name: str, rows: list[tuple], samples: tuple[str, ...]) -> Path:
         lines = [HEADER + "\t".join(["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "FORMAT", *samples])]
         for position, info, *calls in rows:
             ref = sequence[position - 1]
-            alt = "ACGT"[("ACGT".index(ref) + 1) % 4]
+            others = ("ACGT" * 2)["ACGT".index(ref) + 1 :]
+            alt = ",".join(others[: 2 if any("2" in call.split(":")[0] for call in calls) else 1])
             values = [call if ":" in call else f"{call}:." for call in calls]
             info = info.replace("?", alt)
-            lines.append("\t".join(["20", str(position), ".", ref, alt, ".", "PASS", info, "GT:PS", *values]))
+            contig = info.partition("CONTIG=")[2].partition(";")[0] or "20"
+            lines.append("\t".join([contig, str(position), ".", ref, alt, ".", "PASS", info, "GT:PS", *values]))
         (tmp_path / f"{name}.vcf").write_text("\n".join(lines) + "\n")
         files = make_callset(tmp_path / name, tmp_path / f"{name}.vcf", tmp_path / "reference.fa")
         build_sample_tables(
@@ -125,6 +136,39 @@ def test_an_allele_pairs_in_every_gene_it_lies_in(tmp_path: Path, build: Callabl
     assert (table["de_novo", 1201]["gene"], table["de_novo", 1201]["consequence"]) == ("MAIN", "missense_variant")
 
 
+def test_alleles_of_one_record_lie_on_both_copies(tmp_path: Path, build: Callable[..., Path]) -> None:
+    """As its two records would that bcftools norm makes of it."""
+    found = trio(tmp_path, build("trio", [(1001, "GENE=A", "1/2", "0/1", "0/2")], TRIO))
+    assert [(row["copy"], row["gene"]) for row in found["compound_het"]] == [("father", "A"), ("mother", "A")]
+
+
+def test_an_allele_is_no_pair_with_itself(tmp_path: Path, build: Callable[..., Path]) -> None:
+    """The same allele in two records, on either copy: neither by parents nor by phase, but beside a second allele."""
+    twice = [(1001, "GENE=A", "0|1:7", "0/1", "0/0"), (1001, "GENE=A", "1|0:7", "0/0", "0/1")]
+    found = trio(tmp_path, build("trio", twice, TRIO))
+    assert found["totals"]["compound_het"] == 0
+    found = trio(tmp_path, build("trio", [*twice, (1101, "GENE=A", "0|1:7", "0/1", "0/0")], TRIO))
+    assert found["totals"]["compound_het"] == 3
+
+
+def test_where_there_is_one_copy_there_are_no_pairs(tmp_path: Path, build: Callable[..., Path]) -> None:
+    """MT and Y by parents and by phase; on X the pair stays, a son's too."""
+    rows = [
+        (position, f"CONTIG={contig};GENE={contig}{gene}", *calls)
+        for contig in ("MT", "X", "Y")
+        for position, gene, *calls in [
+            (1001, "PARENTS", "0/1", "0/1", "0/0"),
+            (1101, "PARENTS", "0/1", "0/0", "0/1"),
+            (1201, "PHASE", "0|1:7", "0/1", "0/1"),
+            (1301, "PHASE", "1|0:7", "0/1", "0/1"),
+        ]
+    ]
+    vcf = build("trio", rows, TRIO)
+    members = [Member("child", "proband", "male"), Member("mother", "mother"), Member("father", "father")]
+    for who in (members, [Member("child", "proband", "female"), *members[1:]]):
+        assert {row["gene"] for row in trio(tmp_path, vcf, members=who)["compound_het"]} == {"XPARENTS", "XPHASE"}
+
+
 def test_panel_names_genes_and_frequency_limits(tmp_path: Path, build: Callable[..., Path]) -> None:
     vcf = build("trio", ROWS, TRIO)
     panel = pd.DataFrame([("20", 1000, 1950, "PANEL")], columns=["contig", "start", "end", "name"])
@@ -180,6 +224,29 @@ def test_a_file_other_than_that_of_the_tables_is_noticed(tmp_path: Path, build: 
     lines = vcf.read_text().splitlines(keepends=True)
     vcf.write_text("".join(lines[:-4]))
     with pytest.raises(InputError, match="fewer records than the proband's tables"):
+        trio(tmp_path, vcf)
+
+
+@pytest.mark.parametrize("change", ["position", "contig", "ref", "alt", "alts", "genotype"])
+def test_a_file_of_other_records_is_refused(tmp_path: Path, build: Callable[..., Path], change: str) -> None:
+    """As many records, every one another: candidates would be those of wrong records."""
+    vcf = build("trio", ROWS, TRIO)
+    lines = []
+    for line in vcf.read_text().splitlines():
+        fields = line.split("\t")
+        if not line.startswith("#"):
+            bases = [base for base in "ACGT" if base not in fields[3:5]]
+            fields[0] = "21" if change == "contig" else fields[0]
+            fields[1] = str(int(fields[1]) + 1) if change == "position" else fields[1]
+            fields[3] = bases[0] if change == "ref" else fields[3]
+            fields[4] = {"alt": bases[1], "alts": f"{bases[1]},{fields[4]}"}.get(change, fields[4])
+            fields[9] = "1|1:." if change == "genotype" else fields[9]
+        lines.append("\t".join(fields) + "\n")
+    vcf.write_text("".join(lines).replace("##contig", "##contig=<ID=21>\n##contig", 1))
+    place = {"position": "20:1002", "contig": "21:1001"}.get(change, "20:1001")
+    with pytest.raises(
+        InputError, match=rf"record 1 \({place}\): the proband's tables were made from another file.*--forcerun"
+    ):
         trio(tmp_path, vcf)
 
 

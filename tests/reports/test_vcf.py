@@ -16,7 +16,7 @@ from dnagrinder.errors import InputError, InvariantError
 from dnagrinder.genome.tables import ALLELES, LEDGER
 from dnagrinder.reports.vcf import AnnotationCounts, annotate_vcf
 from dnagrinder.scoring.tables import SCORE_SCHEMA, read_parquet, write_parquet
-from tests.reports.conftest import PROVENANCE, Callset, Cohort, make_callset
+from tests.reports.conftest import PROVENANCE, Callset, Cohort, make_callset, write_reference
 
 HEADER = b"##fileformat=VCFv4.2\n##contig=<ID=20>\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
 
@@ -49,10 +49,12 @@ def by_hand(folder: Path, text: bytes, accepted: list[tuple], rejected: list[tup
         for r, i, p, ref, alt in accepted
     ]  # fmt: skip
     write_parquet(pa.Table.from_pylist(rows, schema=ALLELES), alleles)
+    spelt = [line.decode("latin-1").split("\t")[3:5] for line in data_lines(vcf)]
     rows = [
-        {"record": r, "alt_index": i, "input_contig": "20", "input_position": p, "reason": reason}
+        {"record": r, "alt_index": i, "input_contig": "20", "input_position": p, "input_ref": spelt[r][0],
+         "input_alt": spelt[r][1].split(",")[i - 1], "reason": reason}
         for r, i, p, reason in rejected
-    ]
+    ]  # fmt: skip
     write_parquet(pa.Table.from_pylist(rows, schema=LEDGER), ledger)
     rows = [
         {"contig": "20", "start": p - 1, "ref": ref, "alt": alt, "score": score, "spread": spread,
@@ -193,9 +195,10 @@ def test_unsorted_records_are_sorted_stably_by_header_order(cohort: Cohort, tmp_
     callset = by_hand(tmp_path, text, [], [], [])
     places = [line.split(b"\t")[:2] for line in data_lines(callset.vcf)]
     rows = [
-        {"record": n, "alt_index": 1, "input_contig": c.decode(), "input_position": int(p), "reason": "CONTIG_ABSENT"}
+        {"record": n, "alt_index": 1, "input_contig": c.decode(), "input_position": int(p), "input_ref": "A",
+         "input_alt": "G", "reason": "CONTIG_ABSENT"}
         for n, (c, p) in enumerate(places)
-    ]
+    ]  # fmt: skip
     write_parquet(pa.Table.from_pylist(rows, schema=LEDGER), callset.ledger)
     annotate(callset, tmp_path / "out.vcf.gz")
     found = [b" ".join(line.split(b"\t")[:3]) for line in data_lines(tmp_path / "out.vcf.gz")]
@@ -208,9 +211,10 @@ def test_contigs_in_runs_keep_their_order(tmp_path: Path) -> None:
     text = HEADER + b"x\t5\t.\tA\t*\t.\t.\t.\n20\t3\t.\tA\t*\t.\t.\t.\n"
     callset = by_hand(tmp_path, text, [], [], [])
     rows = [
-        {"record": n, "alt_index": 1, "input_contig": c, "input_position": p, "reason": "SPANNING_DELETION"}
+        {"record": n, "alt_index": 1, "input_contig": c, "input_position": p, "input_ref": "A", "input_alt": "*",
+         "reason": "SPANNING_DELETION"}
         for n, (c, p) in enumerate([("x", 5), ("20", 3)])
-    ]
+    ]  # fmt: skip
     write_parquet(pa.Table.from_pylist(rows, schema=LEDGER), callset.ledger)
     annotate(callset, tmp_path / "out.vcf.gz")
     assert [line[:2] for line in data_lines(tmp_path / "out.vcf.gz")] == [b"x\t", b"20"]
@@ -259,6 +263,9 @@ def test_no_records(tmp_path: Path) -> None:
         (HEADER + b"20\t10\t.\tA\tG\t.\t.\t.\n", "more records than the file"),
         (HEADER + b"20\t10\t.\tA\tG\t.\t.\t.\n20\t21\t.\tC\tT,*\t.\t.\t.\n", r"record 2 \(20:21\).*another file"),
         (HEADER + b"20\t10\t.\tA\tG,T\t.\t.\t.\n", r"record 1 \(20:10\).*another file"),
+        (HEADER + b"20\t10\t.\tA\tT\t.\t.\t.\n", r"record 1 \(20:10\).*another file.*--forcerun read_variants"),
+        (HEADER + b"20\t10\t.\tAA\tG\t.\t.\t.\n", r"record 1 \(20:10\).*another file"),
+        (HEADER + b"20\t10\t.\tA\tG\t.\t.\t.\n20\t20\t.\tC\tT,<DEL>\t.\t.\t.\n", r"record 2 \(20:20\).*another file"),
         (HEADER + b"20\t10\t.\tA\tG\t.\t.\n", "record 1: 7 columns"),
         (b"##fileformat=VCFv4.2\n20\t10\t.\tA\tG\t.\t.\t.\n", "no #CHROM line"),
     ],
@@ -268,6 +275,28 @@ def test_tables_of_another_file_are_refused(simple: Callset, tmp_path: Path, tex
     with pytest.raises(InputError, match=said):
         annotate(simple, tmp_path / "sub" / "out.vcf.gz")
     assert not list((tmp_path / "sub").glob("*")), "nothing half-written is left"
+
+
+def test_spellings_of_one_allele_are_met(tmp_path: Path) -> None:
+    """Tables of read-variants fit their file: letter case, alleles that the ledger cuts, no sequence, an empty ALT."""
+    sequence = write_reference(tmp_path / "reference.fa")
+    long = sequence[1000:1300]
+    alleles = [
+        (1000, long, "G"),
+        (1400, sequence[1400], long + "ACGTACGT" * 20),
+        (1500, sequence[1500].lower(), "<del:me>,<\xe9>,*,.,G]20:9]"),
+        (1600, sequence[1600].lower(), "ACGT"[("ACGT".index(sequence[1600]) + 1) % 4].lower()),
+        (1700, sequence[1700], ""),
+        (1800, sequence[1800], "."),
+    ]
+    lines = [f"20\t{start + 1}\t.\t{ref}\t{alt}\t.\t.\t." for start, ref, alt in alleles]
+    vcf = tmp_path / "in.vcf"
+    vcf.write_bytes(HEADER + "\n".join(lines).encode("latin-1") + b"\n")
+    callset = make_callset(tmp_path / "tables", vcf, tmp_path / "reference.fa")
+    assert annotate(callset, tmp_path / "out.vcf.gz").records == len(lines)
+    vcf.write_bytes(vcf.read_bytes().replace(b"ACGTACGT" * 20, b"ACGTACGT" * 19))
+    with pytest.raises(InputError, match=r"record 2 \(20:1401\).*another file"):
+        annotate(callset, tmp_path / "out.vcf.gz")
 
 
 def test_truncated_input_is_refused(cohort: Cohort, tmp_path: Path) -> None:

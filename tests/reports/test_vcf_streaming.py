@@ -85,6 +85,8 @@ def invented(folder: Path, records: int) -> list[str]:
         "alt_index": np.ones(records, np.int32),
         "input_contig": np.full(records, "20"),
         "input_position": start + 1,
+        "input_ref": np.full(records, "A"),
+        "input_alt": np.full(records, "C"),
     }
     allele = {"contig": place["input_contig"], "start": start, "ref": np.full(records, "A"), "alt": np.full(records, "C")}
     refused = record % 10 == 5

@@ -46,6 +46,10 @@ class Call:
         """Whether ALT number ``alt`` (from 1) is one of the alleles."""
         return alt in self.alleles
 
+    def lacks(self, alt: int) -> bool:
+        """Whether the call is complete and does not hold ``alt``."""
+        return self.complete and alt not in self.alleles
+
     def is_heterozygous(self, alt: int) -> bool:
         """Whether the call is complete and holds both ``alt`` and another allele."""
         return self.complete and alt in self.alleles and len(set(self.alleles)) > 1
@@ -79,7 +83,7 @@ def who_can_pass_on(contig: str, sex: str | None, child: Call, alt: int) -> tupl
     pseudoautosomal, or the call wrong, and both parents are asked. Contigs other than X, Y and MT (also 23, 24, M, with or
     without chr) count as autosomes, which asks for more, never for less.
     """
-    chromosome = _CHROMOSOMES.get(contig.removeprefix("chr").upper(), "autosome")
+    chromosome = _chromosome(contig)
     if chromosome == "MT":
         return ("mother",)
     if chromosome == "autosome" or (chromosome == "X" and sex == "female"):
@@ -89,6 +93,19 @@ def who_can_pass_on(contig: str, sex: str | None, child: Call, alt: int) -> tupl
     if chromosome == "Y":
         return ("father",) if sex == "male" else "the proband is female, and the allele lies on Y"
     return PARENTS if child.is_heterozygous(alt) else ("mother",)
+
+
+def has_two_copies(contig: str) -> bool:
+    """Whether two alleles of ``contig`` can lie on the two copies of a pair: not on Y and MT.
+
+    X has two in a daughter. A son's heterozygous call there is taken as one of two copies as well: it is pseudoautosomal, or
+    wrong, and contig and sex do not say which.
+    """
+    return _chromosome(contig) not in ("Y", "MT")
+
+
+def _chromosome(contig: str) -> str:
+    return _CHROMOSOMES.get(contig.removeprefix("chr").upper(), "autosome")
 
 
 def judge(
@@ -122,11 +139,14 @@ def judge(
 
 
 def passed_by(alt: int, child: Call, parents: Mapping[str, Call | str]) -> str | None:
-    """The parent from whom a heterozygous child has ``alt``: one carries it, the other is reference. None where open."""
+    """The parent from whom a heterozygous child has ``alt``: one carries it, the other's call is complete without it.
+
+    Another ALT of the other parent is no hindrance: it says as much as REF that ``alt`` is not there. None where open.
+    """
     if not child.is_heterozygous(alt):
         return None
     for role, other in (PARENTS, PARENTS[::-1]):
         mine, theirs = parents[role], parents[other]
-        if isinstance(mine, Call) and isinstance(theirs, Call) and mine.carries(alt) and theirs.is_reference:
+        if isinstance(mine, Call) and isinstance(theirs, Call) and mine.carries(alt) and theirs.lacks(alt):
             return role
     return None

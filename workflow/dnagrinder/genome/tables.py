@@ -26,6 +26,11 @@ from dnagrinder.genome.vcf import Accepted, Rejected, Tally, VcfFile, judge_reco
 _ROWS_PER_GROUP = 65_536
 _GROUPS_SORTED = 16  # row groups of genotypes that are brought into the order of samples together
 _LEDGER_BASES = 200
+#: What to do where tables are met that are not of the file at hand; Snakemake sees no change in a file of the same time.
+READ_AGAIN = (
+    "if the VCF was replaced, have it read again: dnagrinder read-variants, in the workflow snakemake --forcerun "
+    "read_variants, or remove the call set's folder under callsets/ and run again"
+)
 
 ALLELES = pa.schema(
     [
@@ -255,3 +260,8 @@ def _frequency(text: str | None, alts: int, index: int) -> float | None:
 def cut(bases: str) -> str:
     """An allele as the ledger has it: a long one cut to its first 200 characters and its length."""
     return bases if len(bases) <= _LEDGER_BASES else f"{bases[:_LEDGER_BASES]}...({len(bases)} bp)"
+
+
+def same_spelling(held: str, text: str) -> bool:
+    """Whether a table's REF or ALT is ``text`` of a file: letter case makes no other allele, and a long one may be cut."""
+    return held == text or held.upper() in (text.upper(), cut(text).upper())

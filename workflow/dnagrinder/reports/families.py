@@ -21,8 +21,9 @@ import pyarrow.compute as pc
 from dnagrinder.errors import ConfigError, InputError
 from dnagrinder.genome.annotations import Annotator
 from dnagrinder.genome.files import written_aside
-from dnagrinder.genome.inheritance import PARENTS, Call, Origin, judge, passed_by, read_call, who_can_pass_on
+from dnagrinder.genome.inheritance import PARENTS, Call, Origin, has_two_copies, judge, passed_by, read_call, who_can_pass_on
 from dnagrinder.genome.records import Record, info_fields
+from dnagrinder.genome.tables import READ_AGAIN, same_spelling
 from dnagrinder.genome.vcf import VcfFile
 from dnagrinder.reports.filters import Filters
 from dnagrinder.reports.tables import read_summary, write_tsv
@@ -32,6 +33,9 @@ ROLES = ("proband", *PARENTS, "sibling", "other")
 CANDIDATES, FAMILY = "candidates.tsv", "family.json"
 #: Rows of each list that the page shows; the table of files holds all.
 SHOWN = 100
+#: What a row holds of its record, as the input has it.
+_INPUT = ("alt_index", "input_contig", "input_position", "input_ref", "input_alt", "genotype")
+_PIECE = 4096  # rows that are held as Python objects
 _FACTS = ("gene", "consequence", "clinical_significance", "af", "score", "spread")
 _SCHEMA = pa.schema(
     [
@@ -108,7 +112,8 @@ def write_family(
         both lists that a page shows (de_novo, compound_het).
 
     Raises:
-        ConfigError: no or two probands, two mothers or fathers. InputError: a table or the file is missing or damaged.
+        ConfigError: no or two probands, two mothers or fathers. InputError: a table or the file is missing or damaged, or
+            the file is not that of the proband's tables.
     """
     proband = _by_role(members)["proband"]
     summary = read_summary(samples / proband.name)
@@ -170,15 +175,22 @@ class _Reader:
     def read(self, vcf: Path) -> None:
         """Go through ``vcf`` once. Raises InputError where it is not the file of the table."""
         records = self._table["record"].to_numpy()
+        pieces = self._table.select(_INPUT).to_batches(_PIECE)
+        rows = (row for piece in pieces for row in piece.to_pylist())
         row = 0
         with VcfFile(vcf, list(dict.fromkeys(self._columns.values()))) as file:
             places = {role: file.genotyped.index(column) for role, column in self._columns.items()}
             for record in file.records():
                 while row < len(records) and records[row] == record.ordinal:
+                    if not _was_made_from(next(rows), record, record.genotypes[places["proband"]]):
+                        where = f"record {record.ordinal + 1} ({record.contig}:{record.position})"
+                        raise InputError(
+                            f"VCF {vcf}, {where}: the proband's tables were made from another file; {READ_AGAIN}"
+                        )
                     self._judge(row, record, places, file.annotator)
                     row += 1
         if row < len(records):
-            raise InputError(f"{vcf} has fewer records than the proband's tables; make the tables again")
+            raise InputError(f"{vcf} has fewer records than the proband's tables; {READ_AGAIN}")
 
     def _judge(self, row: int, record: Record, places: Mapping[str, int], annotator: Annotator) -> None:
         """One allele by the GT texts of its record; keeps it where it may be new or may be one of two hits in a gene."""
@@ -205,12 +217,23 @@ class _Reader:
             self.lists.de_novo.append({**line, "list": "de_novo", "evidence": evidence})
         phase_set = record.phase_sets[places["proband"]] if record.phase_sets else "."
         hit = _Hit(line, passed_by(alt, child, parents), child.copy_of(alt), phase_set)
-        if child.is_heterozygous(alt) and (hit.parent or hit.copy is not None):
+        if child.is_heterozygous(alt) and has_two_copies(contig) and (hit.parent or hit.copy is not None):
             within = annotator.consequences_by_gene(
                 info_fields(record.info), record.position, record.ref, record.alts, alt - 1
             )
             for gene, consequence in {**within, **dict.fromkeys(genes, fact["consequence"])}.items():
                 self.lists.by_gene[gene].append(replace(hit, line={**line, "consequence": consequence}))
+
+
+def _was_made_from(row: Mapping[str, Any], record: Record, genotype: str) -> bool:
+    """Whether ``row`` of the proband's table was made from ``record``: same place, alleles and genotype (if it has one)."""
+    return (
+        (row["input_contig"], row["input_position"]) == (record.contig, record.position)
+        and row["alt_index"] <= len(record.alts)
+        and same_spelling(row["input_ref"], record.ref)
+        and same_spelling(row["input_alt"], record.alts[row["alt_index"] - 1])
+        and row["genotype"] in (None, genotype)
+    )
 
 
 def _columns(
@@ -267,7 +290,7 @@ def _genes(fact: Mapping[str, Any], filters: Filters) -> list[str]:
 def _both_copies(gene: str, hits: Sequence[_Hit]) -> list[dict[str, Any]]:
     """Rows of the gene's alleles if some lie on each copy: one from each parent, or phased apart in one phase set."""
     by_parent = [(hit, hit.parent) for hit in hits if hit.parent]
-    if {parent for _, parent in by_parent} == set(PARENTS):
+    if _lie_on_both(by_parent):
         return _rows(gene, by_parent, "one from each parent")
     sets: dict[tuple[str, str], list[tuple[_Hit, str]]] = defaultdict(list)
     for hit in hits:
@@ -275,9 +298,15 @@ def _both_copies(gene: str, hits: Sequence[_Hit]) -> list[dict[str, Any]]:
             sets[hit.line["contig"], hit.phase_set].append((hit, f"copy {hit.copy + 1}"))
     rows = []
     for (_, name), phased in sorted(sets.items()):
-        if len({copy for _, copy in phased}) == 2:
+        if _lie_on_both(phased):
             rows += _rows(gene, phased, "phased apart" + (f", phase set {name}" if name != "." else ""))
     return rows
+
+
+def _lie_on_both(hits: Sequence[tuple[_Hit, str]]) -> bool:
+    """Whether two different alleles lie on different copies; one allele in two records is homozygous, no pair."""
+    alleles = {tuple(hit.line[name] for name in ("contig", "position", "ref", "alt")) for hit, _ in hits}
+    return len({copy for _, copy in hits}) == 2 and len(alleles) > 1
 
 
 def _rows(gene: str, hits: Sequence[tuple[_Hit, str]], evidence: str) -> list[dict[str, Any]]:

@@ -25,14 +25,16 @@ from dnagrinder.scoring.calibration.applying import Judge
 from dnagrinder.scoring.calibration.evidence import Evidence, no_calibration
 from dnagrinder.scoring.tables import ALLELE_COLUMNS, read_batches, read_parquet, table_alleles
 
-_PLACE = ("record", "alt_index", "input_contig", "input_position")
+_PLACE = ("record", "alt_index", "input_contig", "input_position", "input_ref", "input_alt")
 _NUMBERS = ("score", "spread", "cosine_distance", "l2_distance")
 _STATUS = len(_NUMBERS)  # place of the status among the texts
 
 #: What is written for one ALT: its number, then the texts of the fields.
 Outcome = tuple[int, tuple[bytes, ...]]
-#: Record, ALT, (CHROM, POS), whether it was rejected, texts of the fields.
-_Row = tuple[int, int, tuple[bytes, bytes], bool, tuple[bytes, ...]]
+#: REF and ALT as the tables have the input's spelling; the ledger cuts long ones.
+Spelling = tuple[str, str]
+#: Record, ALT, (CHROM, POS), (REF, ALT), whether it was rejected, texts of the fields.
+_Row = tuple[int, int, tuple[bytes, bytes], Spelling, bool, tuple[bytes, ...]]
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,9 @@ class AnnotationCounts:
 
 
 class Outcomes:
-    """One pass over the tables: iterate for (record number, (CHROM, POS), outcomes of its ALTs), then ask for the counts.
+    """One pass over the tables; iterate, then ask for the counts.
+
+    Each step gives (record number, (CHROM, POS), (REF, ALT) of each ALT, outcomes of its ALTs).
 
     ``alleles`` and ``ledger`` are in file order, as read-variants writes them.
 
@@ -75,14 +79,15 @@ class Outcomes:
         self._records = 0
         self._statuses: Counter[tuple[bool, bytes]] = Counter()
 
-    def __iter__(self) -> Iterator[tuple[int, tuple[bytes, bytes], list[Outcome]]]:
+    def __iter__(self) -> Iterator[tuple[int, tuple[bytes, bytes], list[Spelling], list[Outcome]]]:
         self._records = 0
         self._statuses.clear()
         for number, group in groupby(heapq.merge(self._accepted(), self._rejected()), key=itemgetter(0)):
             members = list(group)
             self._records += 1
-            self._statuses.update((rejected, texts[_STATUS]) for _, _, _, rejected, texts in members)
-            yield number, members[0][2], [(alt_index, texts) for _, alt_index, _, _, texts in members]
+            self._statuses.update((rejected, texts[_STATUS]) for *_, rejected, texts in members)
+            spellings = [spelling for _, _, _, spelling, _, _ in members]
+            yield number, members[0][2], spellings, [(alt_index, texts) for _, alt_index, *_, texts in members]
 
     @property
     def counts(self) -> AnnotationCounts:
@@ -156,9 +161,9 @@ def _rows(table: pa.Table, more: Sequence[tuple[bytes, ...]], *, rejected: bool)
     nothing = [None] * len(table)
     numbers = [table[name].to_pylist() if name in table.column_names else nothing for name in _NUMBERS]
     columns = [table[name].to_pylist() for name in (*_PLACE, "status")]
-    for record, alt_index, contig, position, status, others, *values in zip(*columns, more, *numbers, strict=True):
+    for record, alt_index, contig, position, ref, alt, status, others, *values in zip(*columns, more, *numbers, strict=True):
         texts = (*map(_number, values), status.encode(), *others)
-        yield record, alt_index, (contig.encode(), b"%d" % position), rejected, texts
+        yield record, alt_index, (contig.encode(), b"%d" % position), (ref, alt), rejected, texts
 
 
 def _evidence_texts(one: Evidence) -> tuple[bytes, ...]:

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from dnagrinder.errors import ConfigError, InputError
 from dnagrinder.genome.files import bounded_lines, compression, existing_file, written_aside
-from dnagrinder.reports.outcomes import AnnotationCounts, Outcome, Outcomes, contigs_met, sorted_order
+from dnagrinder.genome.tables import READ_AGAIN, same_spelling
+from dnagrinder.reports.outcomes import AnnotationCounts, Outcome, Outcomes, Spelling, contigs_met, sorted_order
 from dnagrinder.scoring.calibration.applying import Judge
 
 #: The fields, in the order written: name, type, description. All are Number=A.
@@ -85,7 +86,7 @@ def annotate_vcf(
     aside first.
 
     Raises:
-        InputError: ``source`` is damaged, or the tables belong to another file.
+        InputError: ``source`` is damaged, or the tables belong to another file: other places or other alleles.
         ConfigError: ``destination`` is ``source`` or is not called ``….gz``.
         InvariantError: an accepted allele has no score.
     """
@@ -205,19 +206,31 @@ def _annotated(lines: Iterable[bytes], outcomes: Outcomes, names: Sequence[bytes
         fields = line.split(b"\t", 8)
         if len(fields) < 8:
             raise InputError(f"VCF {source}, record {ordinal + 1}: {len(fields)} columns where 8 are needed: {line[:60]!r}")
-        alts = 0 if fields[4] == b"." else fields[4].count(b",") + 1
-        number, place, found = next(records, (None, None, []))
+        alts = 0 if fields[4] in (b".", b"") else fields[4].count(b",") + 1
+        number, place, held, found = next(records, (None, None, [], []))
         expected = list(range(1, alts + 1)) if alts else [0]
-        if (number, place) != (ordinal, (fields[0], fields[1])) or [index for index, _ in found] != expected:
+        is_met = (number, place) == (ordinal, (fields[0], fields[1])) and [index for index, _ in found] == expected
+        if not is_met or not _same_alleles(held, fields[3], fields[4]):
             where = f"{fields[0].decode(errors='replace')}:{fields[1].decode(errors='replace')}"
             raise InputError(
                 f"VCF {source}, record {ordinal + 1} ({where}): the tables of alleles and rejected alleles were made "
-                "from another file"
+                f"from another file; {READ_AGAIN}"
             )
         fields[7] = _new_info(fields[7], found if alts else [], names)
         yield b"\t".join(fields) + b"\n"
     if next(records, None) is not None:
-        raise InputError(f"VCF {source}: the tables of alleles hold more records than the file; they are of another file")
+        raise InputError(
+            f"VCF {source}: the tables of alleles hold more records than the file; they are of another file; {READ_AGAIN}"
+        )
+
+
+def _same_alleles(held: Sequence[Spelling], ref: bytes, alts: bytes) -> bool:
+    """Whether the tables' REF and ALT of each ALT are those of a line; what htslib reads in an empty one is ``.``."""
+    texts = [text.decode(errors="replace") or "." for text in (ref, *alts.split(b","))]
+    return all(
+        same_spelling(theirs[0], texts[0]) and same_spelling(theirs[1], alt)
+        for theirs, alt in zip(held, texts[1:], strict=True)
+    )
 
 
 def _new_info(info: bytes, outcomes: list[Outcome], names: Sequence[bytes]) -> bytes:
