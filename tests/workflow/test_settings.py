@@ -143,6 +143,18 @@ def test_remote_reference(run: Path) -> None:
     assert not settings(run).reference.is_remote
 
 
+@pytest.mark.parametrize("section", ["scoring", "report", "pretraining"])
+def test_a_section_left_empty_has_its_defaults(run: Path, section: str) -> None:
+    assert settings(run, **{section: None}) == settings(run)
+
+
+@pytest.mark.parametrize("section", ["scoring", "report", "pretraining"])
+@pytest.mark.parametrize("value", ["fast", [1], 3, True])
+def test_a_section_that_is_none_is_told(run: Path, section: str, value: object) -> None:
+    (told,) = problems(run, **{section: value})
+    assert told.startswith(f"config: {section}: {value!r} is not of type 'object'")
+
+
 def test_all_problems_at_once(run: Path) -> None:
     (run / "samples.tsv").write_text("sample\tvcf\n../X\tone.vcf\nA\ttwo.vcf\nA\tabsent.vcf\n-r\tone.vcf\n\tone.vcf\n")
     found = problems(
