@@ -321,6 +321,18 @@ def test_families_that_cannot_be_are_told(run: Path, rows: str, told: str) -> No
     assert [told in problem for problem in problems(run)] == [True]
 
 
+@pytest.mark.parametrize("store", ["one.vcf", "one.vcf/store", "one.vcf/a/store"])
+@pytest.mark.parametrize("look", [True, False])
+def test_a_store_must_not_be_a_file(run: Path, store: str, look: bool) -> None:
+    (told,) = problems(run, store=store, check_inputs=look)
+    assert told.startswith(f"config: store: '{store}' cannot be a folder, {run / 'one.vcf'} is a file")
+
+
+def test_a_store_may_be_absent_or_there(run: Path) -> None:
+    assert settings(run, store="model").store == "model"
+    assert settings(run, store="a/b").store == "a/b"
+
+
 def test_a_panel_must_be_there(run: Path) -> None:
     assert problems(run, report={"panel": "absent.bed"}) == ["config: report.panel: file not found: absent.bed"]
     assert "may hold here" in problems(run, report={"panel": "{a}.bed"})[0]

@@ -290,6 +290,14 @@ def _is_file(path: Path) -> bool:
         return False
 
 
+def _file_on_the_way(folder: Path) -> Path | None:
+    """What is there in the place of the folder, or of one it lies in, and is no folder itself."""
+    try:
+        return next((path for path in (folder, *folder.parents) if path.exists() and not path.is_dir()), None)
+    except (OSError, ValueError):  # a name too long, or with a NUL
+        return None
+
+
 def _section(filled: Mapping[str, Any], key: str) -> dict[str, Any]:
     """The section, or an empty one where what stands there is none, which the schema tells."""
     section = filled.get(key)
@@ -297,7 +305,7 @@ def _section(filled: Mapping[str, Any], key: str) -> dict[str, Any]:
 
 
 def _file_problems(filled: Mapping[str, Any], base: Path, look: bool) -> Iterator[str]:
-    """Files and folders that the configuration names and that are not there."""
+    """Files and folders that the configuration names and that are not there, or are the other of the two."""
     for key in PATH_KEYS:
         value = filled.get(key)
         if isinstance(value, str) and any(c in "{}<>" or ord(c) < 32 for c in value):
@@ -318,6 +326,9 @@ def _file_problems(filled: Mapping[str, Any], base: Path, look: bool) -> Iterato
     for key in ("regions", "calibration"):
         if look and isinstance(filled.get(key), str) and not _is_file(base / filled[key]):
             yield f"config: {key}: file not found: {filled[key]}"
+    store = filled.get("store")
+    if isinstance(store, str) and (file := _file_on_the_way(base / store)):
+        yield f"config: store: {store!r} cannot be a folder, {file} is a file; name a folder, which need not exist"
     if isinstance(checkpoint, str) and "\0" not in checkpoint and checkpoint not in embedded_checkpoints():
         folder = base / checkpoint
         absent = [name for name in CHECKPOINT_FILES if not (folder / name).is_file()]
