@@ -187,9 +187,25 @@ def test_all_problems_at_once(run: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "sheet",
+    [
+        "#sample\tvcf\nX\tone.vcf\n",
+        "\ufeff# my samples\n# sample\tvcf\tvcf_sample\n# the first\nX\tone.vcf\tNORMAL\n",
+        "#sample\tvcf\tfamily\nvcf\tsample\none.vcf\tX\n",  # a header without # is the header
+        "sample\tvcf\n#sample\tvcf\nX\tone.vcf\n",
+    ],
+)
+def test_the_header_line_may_begin_with_a_hash(run: Path, sheet: str) -> None:
+    (run / "samples.tsv").write_text(sheet)
+    assert settings(run).samples == (Sample("X", "X", "NORMAL"),)
+
+
+@pytest.mark.parametrize(
     ("sheet", "fragment"),
     [
         ("", "empty"),
+        ("#sample\tvcf\n", "no rows under the header line"),
+        ("#sample\tvcf\nX\tabsent.vcf\n", "row 1: file not found: absent.vcf"),
         ("sample\tvcf\n", "no rows under the header line"),
         ("sample\tvcf\tage\nX\tone.vcf\t9\n", "header line: unknown key 'age'"),
         ("name\tvcf\nX\tone.vcf\n", "header line: 'sample' is a required property"),
