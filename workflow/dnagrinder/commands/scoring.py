@@ -16,6 +16,8 @@ from dnagrinder.commands.options import (
     BUDGET,
     DEFAULTS,
     DISTANCE,
+    PARQUET,
+    TEXT,
     AsJson,
     CalibrationFile,
     CheckpointName,
@@ -31,6 +33,7 @@ from dnagrinder.commands.options import (
     TokenBudget,
     Views,
     Window,
+    check_formats,
     check_paths,
     show,
 )
@@ -94,6 +97,8 @@ def score_variants(
     [/bold]
     """
     check_paths([vcf, reference, calibration], [out, ledger, haplotypes])
+    check_formats([ledger], TEXT, PARQUET)
+    check_formats([haplotypes], PARQUET)
     judged_by = read_calibration(calibration) if calibration else None
     from dnagrinder.pipeline import score_vcf
     from dnagrinder.scoring.session import open_session
@@ -163,6 +168,7 @@ def score_alleles(
     as_json: AsJson = False,
 ) -> None:
     """Score the alleles of one shard; the model is loaded once. Started again after a kill, it keeps the finished parts."""
+    check_formats([out], PARQUET)
     alleles = read_parquet(shard, ALLELE_COLUMNS)
     from dnagrinder.scoring.session import open_session
 
@@ -209,6 +215,8 @@ def score_haplotypes(
     haplotypes.tsv[/bold]
     """
     check_paths([vcf, reference], [out, tsv])
+    check_formats([out], PARQUET)
+    check_formats([tsv], TEXT)
     from dnagrinder.scoring.session import open_session
 
     parameters = ScoringParameters(window, views, precision, lattice=lattice)
@@ -250,6 +258,7 @@ def score_context(
     as_json: AsJson = False,
 ) -> None:
     """Base probabilities within 50 bases of a sample's top variants, for the plots of its report; bedGraphs on request."""
+    check_formats([out], PARQUET)
     table = read_parquet(scores, [*ALLELE_COLUMNS, "kind", "score", "af"])
     with ReferenceGenome.open(reference) as genome:
         filters = Filters.open(panel, max_af, genome)
