@@ -162,6 +162,11 @@ def test_a_name_that_promises_another_format_is_refused_first(arguments, told, m
     assert not list(tmp_path.iterdir())
 
 
+def test_a_distance_without_haplotypes_is_refused():
+    command = ["score-variants", "a.vcf", "-r", "r.fa", "-o", "o.vcf.gz", "--distance", "10"]
+    assert "--distance 10 is of haplotypes" in str(CliRunner().invoke(app, command).exception)
+
+
 def test_names_that_promise_nothing_else_are_taken():
     check_formats([None, Path("a.parquet"), Path("a"), Path("sample.NA12878")], PARQUET)
     check_formats([Path("l.tsv"), Path("l.txt"), Path("l.parquet"), Path("l.alleles")], TEXT, PARQUET)

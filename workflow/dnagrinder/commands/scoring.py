@@ -38,6 +38,7 @@ from dnagrinder.commands.options import (
     show,
 )
 from dnagrinder.commands.streams import input_file, output_vcf
+from dnagrinder.errors import ConfigError
 from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.model.checkpoint import open_checkpoint
 from dnagrinder.progress import track
@@ -99,6 +100,8 @@ def score_variants(
     check_paths([vcf, reference, calibration], [out, ledger, haplotypes])
     check_formats([ledger], TEXT, PARQUET)
     check_formats([haplotypes], PARQUET)
+    if distance != DISTANCE and haplotypes is None:
+        raise ConfigError(f"--distance {distance} is of haplotypes, which need --haplotypes FILE; give both or neither")
     judged_by = read_calibration(calibration) if calibration else None
     from dnagrinder.pipeline import score_vcf
     from dnagrinder.scoring.session import open_session
