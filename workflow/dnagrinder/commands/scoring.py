@@ -5,8 +5,10 @@ The commands that run the model import it themselves: torch takes two seconds th
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
@@ -52,7 +54,14 @@ from dnagrinder.scoring.mutagenesis import mutagenesis_tracks
 from dnagrinder.scoring.parameters import ScoringParameters, provenance
 from dnagrinder.scoring.parts import scored_in_parts
 from dnagrinder.scoring.store.scores import ScoreStore
-from dnagrinder.scoring.tables import ALLELE_COLUMNS, SCORE_SCHEMA, read_parquet, table_alleles, write_parquet
+from dnagrinder.scoring.tables import (
+    ALLELE_COLUMNS,
+    SCORE_SCHEMA,
+    read_parquet,
+    read_provenance,
+    table_alleles,
+    write_parquet,
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -126,6 +135,8 @@ def score_variants(
             distance=distance,
             on_progress=progress,
         )
+    if haplotypes:
+        _tell_without_genotypes(vcf, read_provenance(haplotypes))
     show(result, as_json, out)
 
 
@@ -234,6 +245,7 @@ def score_haplotypes(
             cache.haplotypes.prepare()
         table, traced = session.score_haplotypes(vcf, distance, sample, progress, cache)
     write_parquet(table, out, traced)
+    _tell_without_genotypes(vcf, traced)
     if tsv:
         write_haplotypes_tsv(table, tsv)
     show({**haplotype_counts(table, traced), "tokens": session.engine.tokens}, as_json)
@@ -287,3 +299,9 @@ def score_context(
                 lines, tracks / f"{name}.bedgraph", f"dnaGrinder {name}", f"{what}, log P(ALT) - log P(REF), nats"
             )
     show({"variants": len(set(contexts["key"].to_pylist())), "tokens": session.engine.tokens}, as_json)
+
+
+def _tell_without_genotypes(vcf: Path, traced: Mapping[str, Any]) -> None:
+    """Say on stderr that a file of sites has no haplotypes; the workflow scores such files too, so it is no error."""
+    if not traced["haplotypes"]["outcomes"]:
+        print(f"dnagrinder: warning: VCF {vcf} has no sample columns, so there are no haplotypes to score", file=sys.stderr)
