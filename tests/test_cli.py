@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from dnagrinder import __version__
 from dnagrinder.cli import app, main
+from dnagrinder.commands.options import PARQUET, TEXT, check_formats
 
 COMMANDS = [
     "score-variants",
@@ -125,3 +127,46 @@ def test_no_output_may_be_an_input_or_another_output(arguments, monkeypatch, cap
     assert stopped.value.code == 5
     assert "is also an input or another output" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+READ = ["read-variants", "a.vcf", "-r", "r.fa", "--summary", "s.json"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["score-variants", "a.vcf", "-r", "r.fa", "-o", "o.vcf.gz", "--haplotypes", "h.tsv"], "Parquet; call it h.parquet"),
+        (["score-variants", "a.vcf", "-r", "r.fa", "-o", "o.vcf.gz", "--ledger", "l.csv"], "or Parquet; call it l.tsv"),
+        (["score-variants", "a.vcf", "-r", "r.fa", "-o", "o.vcf.gz", "--ledger", "l.tsv.gz"], "or Parquet; call it l.tsv"),
+        (["score-haplotypes", "a.vcf", "-r", "r.fa", "-o", "h.TSV"], "Parquet; call it h.parquet"),
+        (["score-haplotypes", "a.vcf", "-r", "r.fa", "-o", "h", "--tsv", "h.parquet"], "text; call it h.tsv"),
+        (["score-alleles", "a.parquet", "-r", "r.fa", "-o", "s.tsv"], "Parquet; call it s.parquet"),
+        (["score-context", "a.parquet", "-r", "r.fa", "-o", "c.json"], "Parquet; call it c.parquet"),
+        (["score-regions", "r.bed", "-r", "r.fa", "-o", "rr.tsv"], "Parquet; call it rr.parquet"),
+        (["score-regions", "r.bed", "-r", "r.fa", "-o", "rr.parquet", "--ledger", "l.csv"], "text; call it l.tsv"),
+        (["embed", "r.bed", "-r", "r.fa", "-o", "rr.csv"], "Parquet; call it rr.parquet"),
+        (["embed", "r.bed", "-r", "r.fa", "-o", "rr", "--ledger", "l.parquet"], "text; call it l.tsv"),
+        (["prescore", "r.bed", "-r", "r.fa", "--store", "s", "--ledger", "l.csv"], "text; call it l.tsv"),
+        ([*READ, "--alleles", "a.tsv", "--ledger", "l", "--genotypes", "g"], "Parquet; call it a.parquet"),
+        ([*READ, "--alleles", "a", "--ledger", "l.tsv", "--genotypes", "g"], "Parquet; call it l.parquet"),
+        (["report", "cohort", "s", "-o", "c.html", "--scores", "s.tsv", "--multiqc", "c_mqc.json"], "call it s.parquet"),
+    ],
+)
+def test_a_name_that_promises_another_format_is_refused_first(arguments, told, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["dnagrinder", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 5
+    assert told in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_distance_without_haplotypes_is_refused():
+    command = ["score-variants", "a.vcf", "-r", "r.fa", "-o", "o.vcf.gz", "--distance", "10"]
+    assert "--distance 10 is of haplotypes" in str(CliRunner().invoke(app, command).exception)
+
+
+def test_names_that_promise_nothing_else_are_taken():
+    check_formats([None, Path("a.parquet"), Path("a"), Path("sample.NA12878")], PARQUET)
+    check_formats([Path("l.tsv"), Path("l.txt"), Path("l.parquet"), Path("l.alleles")], TEXT, PARQUET)

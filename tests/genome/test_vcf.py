@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -164,11 +165,14 @@ def test_what_is_no_vcf_is_refused(tmp_path: Path, genome: ReferenceGenome, cont
         read_vcf(path, genome)
 
 
-def test_missing_file_and_folder_are_refused(tmp_path: Path, genome: ReferenceGenome) -> None:
+def test_missing_file_folder_and_pipe_are_refused(tmp_path: Path, genome: ReferenceGenome) -> None:
     with pytest.raises(InputError, match=r"nowhere\.vcf does not exist"):
         read_vcf(tmp_path / "nowhere.vcf", genome)
     with pytest.raises(InputError, match="is a folder"):
         read_vcf(tmp_path, genome)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="is a pipe or device, not a regular file; write it to a file first"):
+        read_vcf(tmp_path / "pipe", genome)
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pysam
 import pytest
 
-from dnagrinder.errors import InputError, InvariantError
+from dnagrinder.errors import ConfigError, InputError, InvariantError
 from dnagrinder.genome.tables import ALLELES, LEDGER
-from dnagrinder.reports.vcf import AnnotationCounts, annotate_vcf
+from dnagrinder.reports.vcf import AnnotationCounts, annotate_vcf, check_destination
 from dnagrinder.scoring.tables import SCORE_SCHEMA, read_parquet, write_parquet
 from tests.reports.conftest import PROVENANCE, Callset, Cohort, make_callset, write_reference
 
@@ -310,6 +310,17 @@ def test_truncated_input_is_refused(cohort: Cohort, tmp_path: Path) -> None:
 def test_an_allele_without_score_is_a_defect(cohort: Cohort, tmp_path: Path) -> None:
     with pytest.raises(InvariantError, match="have no score"):
         annotate(replace(cohort.callset, scores=cohort.callset.scores[:1]), tmp_path / "out.vcf.gz")
+
+
+@pytest.mark.parametrize("name", ["out", "out.bcf", "out.vcf", "out.bcf.gz"])
+def test_a_name_that_is_not_of_bgzip_vcf_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"output {name}: .*, call it out\.vcf\.gz$"):
+        check_destination(Path("in.vcf"), Path(name))
+
+
+def test_names_of_bgzip_vcf_are_taken() -> None:
+    for name in ("out.vcf.gz", "out.vcf.bgz", "out.gz"):
+        check_destination(Path("in.vcf"), Path(name))
 
 
 def test_counts_must_add_up() -> None:

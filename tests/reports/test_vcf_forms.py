@@ -16,6 +16,7 @@ from tiny_checkpoint import make_tiny_checkpoint
 from typer.testing import CliRunner
 
 from dnagrinder.cli import app
+from dnagrinder.errors import InputError
 from dnagrinder.scoring.tables import read_parquet
 from tests.reports.conftest import Callset, Cohort, make_callset, write_reference
 from tests.reports.test_vcf import annotate, data_lines, stripped
@@ -73,6 +74,15 @@ def test_nothing_of_a_broken_stream_comes_out(cohort: Cohort) -> None:
     result = CliRunner().invoke(app, ["annotate", "-", *annotate_arguments(cohort.callset), "-o", "-"], input=content)
     assert result.exit_code != 0
     assert result.stdout_bytes == b""
+
+
+def test_a_pipe_with_a_name_is_told_to_come_by_standard_input(cohort: Cohort, tmp_path: Path) -> None:
+    fifo = tmp_path / "in.vcf"
+    os.mkfifo(fifo)
+    command = ["annotate", str(fifo), *annotate_arguments(cohort.callset), "-o", str(tmp_path / "out.vcf.gz")]
+    result = CliRunner().invoke(app, command)
+    assert isinstance(result.exception, InputError)
+    assert f"{fifo} is a pipe, not a regular file, and a VCF is read twice; give - " in str(result.exception)
 
 
 @needs_bcftools

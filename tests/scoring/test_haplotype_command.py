@@ -83,6 +83,23 @@ def test_score_variants_writes_them_too(few: Path, common: list[str], tmp_path: 
     assert named == members
 
 
+def test_a_file_without_genotypes_is_told(few: Path, common: list[str], tmp_path: Path) -> None:
+    sites = tmp_path / "sites.vcf"
+    lines = [line if line.startswith("##") else "\t".join(line.split("\t")[:8]) for line in few.read_text().splitlines()]
+    sites.write_text("\n".join(lines[:-3]) + "\n")
+    table = tmp_path / "h.parquet"
+    for command in (
+        ["score-haplotypes", str(sites), *common, f"--out={table}"],
+        ["score-variants", str(sites), *common, f"--out={tmp_path / 'out.vcf.gz'}", f"--haplotypes={table}"],
+    ):
+        result = CliRunner().invoke(app, command, catch_exceptions=False)
+        assert result.exit_code == 0
+        assert f"warning: VCF {sites} has no sample columns" in result.stderr
+        assert json.loads(result.stdout)["haplotypes"] == len(read_parquet(table)) == 0
+    result = CliRunner().invoke(app, ["score-haplotypes", str(few), *common, f"--out={table}", "--sample=HG00171"])
+    assert "warning" not in result.stderr
+
+
 def test_genotypes_that_cannot_be_read_are_found_before_anything_is_scored(
     few: Path, common: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -143,6 +143,18 @@ def test_remote_reference(run: Path) -> None:
     assert not settings(run).reference.is_remote
 
 
+@pytest.mark.parametrize("section", ["scoring", "report", "pretraining"])
+def test_a_section_left_empty_has_its_defaults(run: Path, section: str) -> None:
+    assert settings(run, **{section: None}) == settings(run)
+
+
+@pytest.mark.parametrize("section", ["scoring", "report", "pretraining"])
+@pytest.mark.parametrize("value", ["fast", [1], 3, True])
+def test_a_section_that_is_none_is_told(run: Path, section: str, value: object) -> None:
+    (told,) = problems(run, **{section: value})
+    assert told.startswith(f"config: {section}: {value!r} is not of type 'object'")
+
+
 def test_all_problems_at_once(run: Path) -> None:
     (run / "samples.tsv").write_text("sample\tvcf\n../X\tone.vcf\nA\ttwo.vcf\nA\tabsent.vcf\n-r\tone.vcf\n\tone.vcf\n")
     found = problems(
@@ -175,9 +187,25 @@ def test_all_problems_at_once(run: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "sheet",
+    [
+        "#sample\tvcf\nX\tone.vcf\n",
+        "\ufeff# my samples\n# sample\tvcf\tvcf_sample\n# the first\nX\tone.vcf\tNORMAL\n",
+        "#sample\tvcf\tfamily\nvcf\tsample\none.vcf\tX\n",  # a header without # is the header
+        "sample\tvcf\n#sample\tvcf\nX\tone.vcf\n",
+    ],
+)
+def test_the_header_line_may_begin_with_a_hash(run: Path, sheet: str) -> None:
+    (run / "samples.tsv").write_text(sheet)
+    assert settings(run).samples == (Sample("X", "X", "NORMAL"),)
+
+
+@pytest.mark.parametrize(
     ("sheet", "fragment"),
     [
         ("", "empty"),
+        ("#sample\tvcf\n", "no rows under the header line"),
+        ("#sample\tvcf\nX\tabsent.vcf\n", "row 1: file not found: absent.vcf"),
         ("sample\tvcf\n", "no rows under the header line"),
         ("sample\tvcf\tage\nX\tone.vcf\t9\n", "header line: unknown key 'age'"),
         ("name\tvcf\nX\tone.vcf\n", "header line: 'sample' is a required property"),
@@ -307,6 +335,18 @@ def test_families_come_from_the_sheet(run: Path) -> None:
 def test_families_that_cannot_be_are_told(run: Path, rows: str, told: str) -> None:
     (run / "samples.tsv").write_text(SHEET + rows)
     assert [told in problem for problem in problems(run)] == [True]
+
+
+@pytest.mark.parametrize("store", ["one.vcf", "one.vcf/store", "one.vcf/a/store"])
+@pytest.mark.parametrize("look", [True, False])
+def test_a_store_must_not_be_a_file(run: Path, store: str, look: bool) -> None:
+    (told,) = problems(run, store=store, check_inputs=look)
+    assert told.startswith(f"config: store: '{store}' cannot be a folder, {run / 'one.vcf'} is a file")
+
+
+def test_a_store_may_be_absent_or_there(run: Path) -> None:
+    assert settings(run, store="model").store == "model"
+    assert settings(run, store="a/b").store == "a/b"
 
 
 def test_a_panel_must_be_there(run: Path) -> None:

@@ -68,14 +68,17 @@ class Callset:
 
 
 def read_rows(path: Path) -> tuple[list[Row], list[str]]:
-    """Rows of a tab-separated sheet and the problems of its form; empty fields are None, ``#`` lines are skipped."""
+    """Rows of a tab-separated sheet and the problems of its form; empty fields are None, ``#`` lines are skipped.
+
+    A header line may begin with ``#``, as that of a VCF.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         return [], [f"sample sheet {path}: {error.strerror or error}"]
     except UnicodeDecodeError:
         return [], [f"sample sheet {path}: not UTF-8 text; save it as tab-separated text"]
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    lines = _without_comments([line for line in text.splitlines() if line.strip()])
     reader = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
     header = [field.strip() for field in next(reader, [])]
     problems = []
@@ -93,6 +96,25 @@ def read_rows(path: Path) -> tuple[list[Row], list[str]]:
     if header and not rows and not problems:
         problems.append(f"sample sheet {path}: no rows under the header line")
     return rows, problems
+
+
+def _fields(line: str) -> list[str]:
+    return [field.strip() for field in line.split("\t")]
+
+
+def _without_comments(lines: list[str]) -> list[str]:
+    """Header line and rows of the sheet.
+
+    Where the first line that is no comment lacks ``sample`` or ``vcf``, it is no header: then the last comment before it
+    whose first column is ``sample``, and that has ``vcf``, is the header, without its ``#``.
+    """
+    first = next((number for number, line in enumerate(lines) if not line.startswith("#")), len(lines))
+    rows = [line for line in lines[first:] if not line.startswith("#")]
+    if rows and {"sample", "vcf"} <= {*_fields(rows[0])}:
+        return rows
+    headers = [line.removeprefix("#") for line in lines[:first]]
+    marked = [line for line in headers if _fields(line)[0] == "sample" and "vcf" in _fields(line)]
+    return [*marked[-1:], *rows]
 
 
 def vcf_columns(path: Path) -> tuple[str, ...] | None:

@@ -174,12 +174,16 @@ def embedded_checkpoints(folder: Path = CHECKPOINTS) -> list[str]:
 
 
 def with_defaults(value: Any, schema: Mapping[str, Any]) -> Any:
-    """A copy of the value with every absent key that has a default in the schema; other types pass unchanged."""
+    """A copy of the value with every absent key that has a default in the schema; other types pass unchanged.
+
+    A section (object) that is left empty, which YAML reads as null, counts as absent.
+    """
     if not isinstance(value, dict):
         return value
     filled = copy.deepcopy(value)
     for key, part in schema.get("properties", {}).items():
-        if key not in filled and "default" in part:
+        absent = key not in filled or (filled[key] is None and part.get("type") == "object")
+        if absent and "default" in part:
             filled[key] = copy.deepcopy(part["default"])
         if key in filled:
             filled[key] = with_defaults(filled[key], part)
@@ -286,16 +290,30 @@ def _is_file(path: Path) -> bool:
         return False
 
 
+def _file_on_the_way(folder: Path) -> Path | None:
+    """What is there in the place of the folder, or of one it lies in, and is no folder itself."""
+    try:
+        return next((path for path in (folder, *folder.parents) if path.exists() and not path.is_dir()), None)
+    except (OSError, ValueError):  # a name too long, or with a NUL
+        return None
+
+
+def _section(filled: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """The section, or an empty one where what stands there is none, which the schema tells."""
+    section = filled.get(key)
+    return section if isinstance(section, dict) else {}
+
+
 def _file_problems(filled: Mapping[str, Any], base: Path, look: bool) -> Iterator[str]:
-    """Files and folders that the configuration names and that are not there."""
+    """Files and folders that the configuration names and that are not there, or are the other of the two."""
     for key in PATH_KEYS:
         value = filled.get(key)
         if isinstance(value, str) and any(c in "{}<>" or ord(c) < 32 for c in value):
             yield f"config: {key}: {value!r} holds {{, }}, <, > or a control character, which no path may hold here"
-    for key, value in filled.get("scoring", {}).items():
+    for key, value in _section(filled, "scoring").items():
         if isinstance(value, float):
             yield f"config: scoring.{key}: {value} is written with a decimal point; write {value:.0f}"
-    panel = filled["report"].get("panel") if isinstance(filled.get("report"), dict) else None
+    panel = _section(filled, "report").get("panel")
     if isinstance(panel, str) and any(c in "{}<>" or ord(c) < 32 for c in panel):
         yield f"config: report.panel: {panel!r} holds {{, }}, <, > or a control character, which no path may hold here"
     elif look and isinstance(panel, str) and not _is_file(base / panel):
@@ -308,6 +326,9 @@ def _file_problems(filled: Mapping[str, Any], base: Path, look: bool) -> Iterato
     for key in ("regions", "calibration"):
         if look and isinstance(filled.get(key), str) and not _is_file(base / filled[key]):
             yield f"config: {key}: file not found: {filled[key]}"
+    store = filled.get("store")
+    if isinstance(store, str) and (file := _file_on_the_way(base / store)):
+        yield f"config: store: {store!r} cannot be a folder, {file} is a file; name a folder, which need not exist"
     if isinstance(checkpoint, str) and "\0" not in checkpoint and checkpoint not in embedded_checkpoints():
         folder = base / checkpoint
         absent = [name for name in CHECKPOINT_FILES if not (folder / name).is_file()]

@@ -46,6 +46,14 @@ MaxAf = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
+#: Formats of tables, and the endings of their files' names.
+PARQUET, TEXT = "Parquet", "tab-separated text"
+ENDINGS = {PARQUET: (".parquet",), TEXT: (".tsv", ".txt")}
+#: Endings that promise a format; a name with none of them promises nothing.
+_PROMISES = frozenset(
+    [".parquet", ".tsv", ".txt", ".csv", ".json", ".html", ".vcf", ".bcf", ".bed", ".bedgraph", ".gz", ".bgz"]
+)
+
 BUDGET = TOKEN_BUDGET
 DISTANCE = DEFAULT_DISTANCE
 
@@ -62,6 +70,20 @@ def check_paths(inputs: Sequence[Path | None], outputs: Sequence[Path | None]) -
         if path.resolve() in taken:
             raise ConfigError(f"output {path} is also an input or another output of this command; give another name")
         taken.add(path.resolve())
+
+
+def check_formats(tables: Sequence[Path | None], *formats: str) -> None:
+    """Refuse a name whose ending promises another format than is written there, before any work. Raises ConfigError.
+
+    Args:
+        tables: outputs; None where one is not asked for.
+        formats: keys of ENDINGS that the command writes there, the usual one first.
+    """
+    own = [ending for name in formats for ending in ENDINGS[name]]
+    for path in tables:
+        if path is not None and path.suffix not in own and path.suffix.lower() in _PROMISES:
+            plain = Path(path.name.removesuffix(".gz").removesuffix(".bgz"))
+            raise ConfigError(f"output {path} is written as {' or '.join(formats)}; call it {plain.with_suffix(own[0])}")
 
 
 def show(result: dict[str, Any], as_json: bool, out: Path | None = None) -> None:

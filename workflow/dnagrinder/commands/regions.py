@@ -16,6 +16,8 @@ import typer
 from dnagrinder.commands.options import (
     BUDGET,
     DEFAULTS,
+    PARQUET,
+    TEXT,
     AsJson,
     CheckpointName,
     Device,
@@ -26,6 +28,7 @@ from dnagrinder.commands.options import (
     TokenBudget,
     Views,
     Window,
+    check_formats,
     check_paths,
     show,
 )
@@ -67,6 +70,8 @@ def score_regions(
     --ledger rejected.tsv[/bold]
     """
     check_paths([bed, reference], [out, bedgraph, ledger])
+    check_formats([out], PARQUET)
+    check_formats([ledger], TEXT)
     from dnagrinder.scoring.session import open_session, region_tables
 
     parameters = ScoringParameters(window=window, precision=precision)
@@ -117,6 +122,8 @@ def embed(
     --out genes.parquet[/bold]
     """
     check_paths([bed, reference], [out, ledger])
+    check_formats([out], PARQUET)
+    check_formats([ledger], TEXT)
     from dnagrinder.scoring.session import open_session
 
     parameters = ScoringParameters(window=window, precision=precision)
@@ -168,6 +175,7 @@ def prescore(
     Example: [bold]dnagrinder prescore exons.bed -r GRCh38.fa --store scores --lattice 32[/bold]
     """
     check_paths([bed, reference], [ledger])
+    check_formats([ledger], TEXT)
     from dnagrinder.scoring.prescore import prescore as fill_store
     from dnagrinder.scoring.session import open_session
 

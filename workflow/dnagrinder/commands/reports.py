@@ -13,7 +13,17 @@ from typing import Annotated, Any
 import typer
 
 from dnagrinder import __version__
-from dnagrinder.commands.options import AsJson, CalibrationFile, CheckpointName, MaxAf, Panel, check_paths, show
+from dnagrinder.commands.options import (
+    PARQUET,
+    AsJson,
+    CalibrationFile,
+    CheckpointName,
+    MaxAf,
+    Panel,
+    check_formats,
+    check_paths,
+    show,
+)
 from dnagrinder.commands.streams import STREAM, input_file, output_vcf
 from dnagrinder.errors import ConfigError, InputError
 from dnagrinder.genome.reference import ReferenceGenome
@@ -215,6 +225,7 @@ def report_cohort(
     provenance: Annotated[Path | None, typer.Option(help="The run's provenance.json, which the page links to.")] = None,
 ) -> None:
     """Write the cohort's page, its table of unique alleles and its MultiQC section."""
+    check_formats([scores], PARQUET)
     link = Path(os.path.relpath(provenance, out.parent)).as_posix() if provenance else None
     write_multiqc(folders, multiqc)  # first: it is quick, and refuses a name that MultiQC would not find
     write_cohort_report(folders, out, scores=scores, card=open_checkpoint(checkpoint).card, provenance_file=link)

@@ -5,8 +5,10 @@ The commands that run the model import it themselves: torch takes two seconds th
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +18,8 @@ from dnagrinder.commands.options import (
     BUDGET,
     DEFAULTS,
     DISTANCE,
+    PARQUET,
+    TEXT,
     AsJson,
     CalibrationFile,
     CheckpointName,
@@ -31,10 +35,12 @@ from dnagrinder.commands.options import (
     TokenBudget,
     Views,
     Window,
+    check_formats,
     check_paths,
     show,
 )
 from dnagrinder.commands.streams import input_file, output_vcf
+from dnagrinder.errors import ConfigError
 from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.model.checkpoint import open_checkpoint
 from dnagrinder.progress import track
@@ -48,7 +54,14 @@ from dnagrinder.scoring.mutagenesis import mutagenesis_tracks
 from dnagrinder.scoring.parameters import ScoringParameters, provenance
 from dnagrinder.scoring.parts import scored_in_parts
 from dnagrinder.scoring.store.scores import ScoreStore
-from dnagrinder.scoring.tables import ALLELE_COLUMNS, SCORE_SCHEMA, read_parquet, table_alleles, write_parquet
+from dnagrinder.scoring.tables import (
+    ALLELE_COLUMNS,
+    SCORE_SCHEMA,
+    read_parquet,
+    read_provenance,
+    table_alleles,
+    write_parquet,
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -94,6 +107,10 @@ def score_variants(
     [/bold]
     """
     check_paths([vcf, reference, calibration], [out, ledger, haplotypes])
+    check_formats([ledger], TEXT, PARQUET)
+    check_formats([haplotypes], PARQUET)
+    if distance != DISTANCE and haplotypes is None:
+        raise ConfigError(f"--distance {distance} is of haplotypes, which need --haplotypes FILE; give both or neither")
     judged_by = read_calibration(calibration) if calibration else None
     from dnagrinder.pipeline import score_vcf
     from dnagrinder.scoring.session import open_session
@@ -118,6 +135,8 @@ def score_variants(
             distance=distance,
             on_progress=progress,
         )
+    if haplotypes:
+        _tell_without_genotypes(vcf, read_provenance(haplotypes))
     show(result, as_json, out)
 
 
@@ -163,6 +182,7 @@ def score_alleles(
     as_json: AsJson = False,
 ) -> None:
     """Score the alleles of one shard; the model is loaded once. Started again after a kill, it keeps the finished parts."""
+    check_formats([out], PARQUET)
     alleles = read_parquet(shard, ALLELE_COLUMNS)
     from dnagrinder.scoring.session import open_session
 
@@ -209,6 +229,8 @@ def score_haplotypes(
     haplotypes.tsv[/bold]
     """
     check_paths([vcf, reference], [out, tsv])
+    check_formats([out], PARQUET)
+    check_formats([tsv], TEXT)
     from dnagrinder.scoring.session import open_session
 
     parameters = ScoringParameters(window, views, precision, lattice=lattice)
@@ -223,6 +245,7 @@ def score_haplotypes(
             cache.haplotypes.prepare()
         table, traced = session.score_haplotypes(vcf, distance, sample, progress, cache)
     write_parquet(table, out, traced)
+    _tell_without_genotypes(vcf, traced)
     if tsv:
         write_haplotypes_tsv(table, tsv)
     show({**haplotype_counts(table, traced), "tokens": session.engine.tokens}, as_json)
@@ -250,6 +273,7 @@ def score_context(
     as_json: AsJson = False,
 ) -> None:
     """Base probabilities within 50 bases of a sample's top variants, for the plots of its report; bedGraphs on request."""
+    check_formats([out], PARQUET)
     table = read_parquet(scores, [*ALLELE_COLUMNS, "kind", "score", "af"])
     with ReferenceGenome.open(reference) as genome:
         filters = Filters.open(panel, max_af, genome)
@@ -275,3 +299,9 @@ def score_context(
                 lines, tracks / f"{name}.bedgraph", f"dnaGrinder {name}", f"{what}, log P(ALT) - log P(REF), nats"
             )
     show({"variants": len(set(contexts["key"].to_pylist())), "tokens": session.engine.tokens}, as_json)
+
+
+def _tell_without_genotypes(vcf: Path, traced: Mapping[str, Any]) -> None:
+    """Say on stderr that a file of sites has no haplotypes; the workflow scores such files too, so it is no error."""
+    if not traced["haplotypes"]["outcomes"]:
+        print(f"dnagrinder: warning: VCF {vcf} has no sample columns, so there are no haplotypes to score", file=sys.stderr)

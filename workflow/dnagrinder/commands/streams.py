@@ -14,14 +14,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from dnagrinder.errors import InputError
+
 STREAM = Path("-")
 _CHUNK = 1 << 20
 
 
 @contextmanager
 def input_file(path: Path) -> Iterator[Path]:
-    """``path`` itself; for ``-`` a file with all that standard input held, which goes with the block."""
+    """``path`` itself; for ``-`` a file with all that standard input held, which goes with the block.
+
+    Raises:
+        InputError: a pipe under a name (FIFO, process substitution), which can be read only once.
+    """
     if path != STREAM:
+        if path.is_fifo():
+            raise InputError(
+                f"VCF {path} is a pipe, not a regular file, and a VCF is read twice; give - in its place and pipe it in: "
+                "... | dnagrinder ..."
+            )
         yield path
         return
     with tempfile.TemporaryDirectory(prefix="dnagrinder-") as folder:

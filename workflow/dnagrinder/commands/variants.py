@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dnagrinder.commands.options import DEFAULTS, AsJson, ReferenceFile, Window, check_paths, show
+from dnagrinder.commands.options import DEFAULTS, PARQUET, AsJson, ReferenceFile, Window, check_formats, check_paths, show
 from dnagrinder.genome.reference import ReferenceGenome, prepare_reference
 from dnagrinder.genome.tables import write_variant_tables
 
@@ -49,6 +49,7 @@ def read_variants(
     --genotypes g.parquet --summary s.json[/bold]
     """
     check_paths([vcf, reference], [alleles, ledger, genotypes, summary])
+    check_formats([alleles, ledger, genotypes], PARQUET)
     with ReferenceGenome.open(reference) as genome:
         result = write_variant_tables(
             vcf,

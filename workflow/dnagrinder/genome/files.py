@@ -41,13 +41,15 @@ def existing_file(path: Path | str, what: str) -> Path:
     """``path`` as a Path when it names a readable, non-empty regular file.
 
     Raises:
-        InputError: missing, a folder, empty or unreadable; ``what`` ("VCF", "FASTA") names it in the message.
+        InputError: missing, a folder, a pipe, empty or unreadable; ``what`` ("VCF", "FASTA") names it in the message.
     """
     path = Path(path)
     if path.is_dir():
         raise InputError(f"{what} {path} is a folder, not a file")
-    if not path.is_file():
+    if not path.exists():
         raise InputError(f"{what} {path} does not exist")
+    if not path.is_file():
+        raise InputError(f"{what} {path} is a pipe or device, not a regular file; write it to a file first")
     if not os.access(path, os.R_OK):
         raise InputError(f"{what} {path} cannot be read: permission denied")
     if path.stat().st_size == 0:

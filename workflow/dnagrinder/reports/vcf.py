@@ -125,8 +125,10 @@ def _write(path: Path, header: list[bytes], lines: Iterable[bytes]) -> None:
 
 def check_destination(source: Path, destination: Path) -> None:
     """Refuse to write over the input, or bgzip into a file not called so. Raises ConfigError."""
-    if destination.suffix not in (".gz", ".bgz"):
-        raise ConfigError(f"output {destination}: the annotated VCF is bgzip, call it {destination.name}.gz")
+    plain = destination.stem if destination.suffix in (".gz", ".bgz") else destination.name
+    if plain == destination.name or plain.endswith(".bcf"):
+        stem = plain.removesuffix(".bcf").removesuffix(".vcf")
+        raise ConfigError(f"output {destination}: the annotated VCF is bgzip text, call it {stem}.vcf.gz")
     if destination.exists() and source.exists() and destination.samefile(source):
         raise ConfigError(f"output {destination} is the input itself; give another name")
 
