@@ -50,6 +50,22 @@ def test_a_living_writer_keeps_its_aside(tmp_path: Path) -> None:
         assert first.exists()
 
 
+def test_a_writer_in_a_container_of_the_same_name_keeps_its_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its process has a number that nobody has here, or that another has."""
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    with monkeypatch.context() as there:
+        there.setattr(os, "readlink", lambda _: "pid:[1]")
+        there.setattr(os, "getpid", lambda: dead.pid)
+        with written_aside(tmp_path / "table") as theirs:
+            theirs.write_text("1")
+            there.undo()
+            with written_aside(tmp_path / "table") as ours:
+                ours.write_text("2")
+            assert theirs.read_text() == "1"
+    assert (tmp_path / "table").read_text() == "1"
+
+
 def test_an_error_of_the_block_leaves_what_was_there(tmp_path: Path) -> None:
     target = tmp_path / "table"
     target.write_text("before")

@@ -2,7 +2,7 @@
 
 What is written aside lies beside its target as ``.<digest of the target's name>.<machine>.<process>.tmp`` (scratch folders:
 ``….folder``). A killed writer leaves it there, under a name that nobody reads; the next writer of the same target on that
-machine removes it.
+machine removes it. A container that counts processes of its own is a machine of its own here, whatever its name.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dnagrinder.errors import InputError, OutputError
@@ -175,7 +175,7 @@ def _free_bytes(folder: Path) -> int:
 def _prepared_aside(path: Path) -> Path:
     """The name of this process's aside, in a folder that exists and is free of what killed processes left of ``path``."""
     digest = hashlib.sha256(path.name.encode(errors="surrogateescape")).hexdigest()[:12]
-    machine = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+    machine = hashlib.sha256(_processes_counted_in().encode()).hexdigest()[:8]
     ours = f".{digest}.{machine}."  # short: it must fit where a name near the file system's limit does
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -185,6 +185,14 @@ def _prepared_aside(path: Path) -> Path:
     except OSError as error:
         raise unwritable(path, error) from error
     return path.with_name(f"{ours}{os.getpid()}.tmp")
+
+
+def _processes_counted_in() -> str:
+    """What tells apart where a number names one process: the machine and, on Linux, the namespace of process numbers."""
+    counted_in = platform.node()
+    with suppress(OSError):
+        counted_in += f" {Path('/proc/self/ns/pid').readlink()}"
+    return counted_in
 
 
 def _is_alive(process: int) -> bool:
