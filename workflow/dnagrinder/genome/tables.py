@@ -207,7 +207,7 @@ def _allele_row(accepted: Accepted, info: dict[str, str], file: VcfFile) -> tupl
         record.alts[index],
         record.id,
         record.filter,
-        _frequency(info.get("AF"), len(record.alts), index) if file.has_af_per_allele else None,
+        _frequency(info.get("AF"), len(record.alts), index) if file.has_af_per_allele(len(record.alts)) else None,
         note.gene,
         note.consequence,
         note.clinical_significance,
