@@ -159,16 +159,49 @@ def test_long_alleles_are_cut_in_the_ledger(write_vcf: WriteVcf, genome: Referen
     assert row[6:] == ("TOO_LONG", "199 bp become 0 bp, the limit is 128 bp")
 
 
+@pytest.mark.parametrize("kind", ["Float", "String"])
 @pytest.mark.parametrize(
-    ("number", "text", "expected"),
-    [("A", "AF=0.5", 0.5), ("A", "AF=.", None), ("A", "AF=0.5,0.5", None), ("A", "X=1", None), ("1", "AF=0.5", None)],
+    ("number", "alts", "text", "expected"),
+    [
+        ("A", "G", "AF=0.5", [0.5]),
+        ("A", "G", "AF=.", [None]),
+        ("A", "G", "AF=0.5,0.5", [None]),
+        ("A", "G", "X=1", [None]),
+        ("A", "G,T", "AF=0.5,0.25", [0.5, 0.25]),
+        ("1", "G", "AF=0.5", [0.5]),
+        ("1", "G", "AF=.", [None]),
+        ("1", "G,T", "AF=0.5", [None, None]),
+        ("1", "G,T", "AF=0.5,0.25", [None, None]),
+        (".", "G", "AF=0.5", [0.5]),
+        (".", "G", "AF=0.5,0.25", [None]),
+        (".", "G,T", "AF=0.5,0.25", [0.5, 0.25]),
+        (".", "G,T", "AF=0.5", [None, None]),
+        ("R", "G", "AF=0.75,0.25", [None]),
+        ("G", "G", "AF=0.5", [None]),
+    ],
 )
-def test_allele_frequency_only_where_declared_per_allele(
-    write_vcf: WriteVcf, genome: ReferenceGenome, tmp_path: Path, number: str, text: str, expected: float | None
+def test_allele_frequency_only_where_it_is_clear_whose_it_is(
+    write_vcf: WriteVcf,
+    genome: ReferenceGenome,
+    tmp_path: Path,
+    kind: str,
+    number: str,
+    alts: str,
+    text: str,
+    expected: list[float | None],
 ) -> None:
-    header = f'##INFO=<ID=AF,Number={number},Type=Float,Description="">\n'
+    header = f'##INFO=<ID=AF,Number={number},Type={kind},Description="">\n'
+    write(write_vcf(f"c1 4 . A {alts} . . {text}", header=header), genome, tmp_path)
+    assert pq.read_table(tmp_path / "alleles.parquet")["af"].to_pylist() == expected
+
+
+@pytest.mark.parametrize(("kind", "text"), [("Integer", "AF=1"), ("String", "AF=0.1|0.2"), ("Float", "AF=inf")])
+def test_what_is_no_frequency_is_not_taken_for_one(
+    write_vcf: WriteVcf, genome: ReferenceGenome, tmp_path: Path, kind: str, text: str
+) -> None:
+    header = f'##INFO=<ID=AF,Number=1,Type={kind},Description="">\n'
     write(write_vcf(f"c1 4 . A G . . {text}", header=header), genome, tmp_path)
-    assert pq.read_table(tmp_path / "alleles.parquet")["af"].to_pylist() == [expected]
+    assert pq.read_table(tmp_path / "alleles.parquet")["af"].to_pylist() == [None]
 
 
 CSQ = "Consequence annotations from Ensembl VEP. Format: Allele|Consequence|IMPACT|SYMBOL|Gene|CLIN_SIG"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -178,6 +179,27 @@ def test_what_the_sample_does_not_carry(results: Path) -> None:
     assert (facts["outcome"], facts["reason"]["code"], facts["carriers"]) == ("not_carried", "REF_MISMATCH", ["child"])
     facts = explain(results, "kid", f"20:1501:{SEQUENCE[1500]}:.")
     assert (facts["outcome"], facts["reason"]["code"], facts["carriers"]) == ("not_carried", "MISSING_ALT", [])
+
+
+def test_a_file_with_one_column(results: Path, tmp_path: Path) -> None:
+    """A complete call without the allele is told as not carried; one that leaves it open is the sample's."""
+    shutil.copytree(results / "reference", tmp_path / "reference")
+    calls = {1000: "0/1", 1001: "0/0", 1002: "./0", 1003: "."}
+    text = [HEADER.replace("\tmother", "")]
+    for start, call in calls.items():
+        text.append("\t".join(line(start, SEQUENCE[start], TO[SEQUENCE[start]][0], call, "").split("\t")[:10]) + "\n")
+    (tmp_path / "one.vcf").write_text("".join(text))
+    callset = make_callset(tmp_path / "callsets" / "kid", tmp_path / "one.vcf", results / "small.fa")
+    tables = {name: getattr(callset, name) for name in ("alleles", "ledger", "genotypes", "summary", "scores")}
+    build_sample_tables({"kid": "child"}, callset="kid", **tables, out_dir=tmp_path / "samples")
+    told = {}
+    for start in calls:
+        told[start] = explain(tmp_path, "kid", f"20:{start + 1}:{SEQUENCE[start]}:{TO[SEQUENCE[start]][0]}")
+    assert [facts["outcome"] in ("scored", "from_store") for facts in told.values()] == [True, False, True, True]
+    assert (told[1001]["outcome"], told[1001]["carriers"]) == ("not_carried", [])
+    said = ["genotype 0/1 (1 copy", "no ALT in the sample's genotype", "genotype ./0.", "the record states no genotype"]
+    for facts, part in zip(told.values(), said, strict=True):
+        assert part in in_words(facts)
 
 
 def test_an_absent_allele_names_its_neighbours(results: Path) -> None:

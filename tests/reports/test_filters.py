@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 from dnagrinder.errors import ConfigError
 from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.reports.filters import Filters
+from dnagrinder.reports.findings import frequency_warnings
 from dnagrinder.reports.joining import least_expected
 from dnagrinder.reports.sample import write_sample_report
 from dnagrinder.scoring.tables import ALLELE_COLUMNS, read_parquet
@@ -78,6 +81,43 @@ def test_page_lists_what_passes_and_says_so(cohort: Cohort, tmp_path: Path, card
     assert {int(text.split()[0].split(":")[1]) for text in shown} == {row["start"] + 1 for row in passing}
     write_sample_report(cohort.folders[0], tmp_path / "none.html", card=card, filters=Filters(panel([("1", 0, 5)]), "p"))
     assert "No allele passes." in Reader((tmp_path / "none.html").read_text()).text
+
+
+FEW = np.tile([1 / 6, 1 / 3, 0.5, 2 / 3, 5 / 6, 1.0, np.nan], 50)
+
+
+def test_a_limit_on_frequencies_of_few_people_is_told() -> None:
+    (finding,) = frequency_warnings(FEW, 0.01)
+    assert finding.title == "The limit on AF removes every allele that states one"
+    assert "The lowest INFO/AF of 300 alleles is 0.17, and there are only 6 different values" in finding.text
+
+
+@pytest.mark.parametrize(
+    ("af", "max_af"),
+    [
+        (FEW, None),
+        (FEW, 0.2),
+        (FEW[:99], 0.01),
+        (np.full(999, np.nan), 0.01),
+        (np.append(FEW, 0.002), 0.001),
+        (np.random.default_rng(0).uniform(0.05, 1, 300).round(2), 0.01),
+    ],
+)
+def test_frequencies_of_a_population_raise_no_alarm(af: np.ndarray, max_af: float | None) -> None:
+    assert frequency_warnings(af, max_af) == []
+
+
+def test_page_tells_that_the_limit_removes_all(cohort: Cohort, tmp_path: Path, card: dict[str, Any]) -> None:
+    folder = tmp_path / "child"
+    shutil.copytree(cohort.folders[0], folder)
+    scores = pq.read_table(folder / "scores.parquet")
+    place, af = scores.schema.get_field_index("af"), pa.array(np.resize(FEW, len(scores)), from_pandas=True)
+    pq.write_table(scores.set_column(place, "af", af), folder / "scores.parquet")
+    told = {}
+    for limit in (0.01, None):
+        write_sample_report(folder, tmp_path / "r.html", card=card, filters=Filters(max_af=limit))
+        told[limit] = "The limit on AF removes every allele" in Reader((tmp_path / "r.html").read_text()).text
+    assert told == {0.01: True, None: False}
 
 
 def test_limits_that_make_no_sense_are_refused(cohort: Cohort, tmp_path: Path) -> None:

@@ -103,26 +103,87 @@ def test_zygosities_and_changes_are_counted(cohort: Cohort) -> None:
     assert summary["median_snv_score"] == float(np.median([row["score"] for row in rows if row["kind"] == "snv"]))
 
 
-@pytest.mark.parametrize(("samples", "column"), [((), None), (("anybody",), "anybody")])
-def test_a_file_of_one_sample_or_none_belongs_to_it(
-    cohort: Cohort, tmp_path: Path, samples: tuple[str, ...], column: str | None
-) -> None:
-    make_vcf(tmp_path / "one.vcf", cohort.sequence, records=120, samples=samples)
+def test_a_file_of_sites_belongs_to_its_sample(cohort: Cohort, tmp_path: Path) -> None:
+    make_vcf(tmp_path / "one.vcf", cohort.sequence, records=120, samples=())
     callset = make_callset(tmp_path / "callset", tmp_path / "one.vcf", cohort.reference)
     summary = build(callset, tmp_path / "out", {"patient": None})["patient"]
-    everything = carried(callset.vcf, None)
-    assert summary["column"] == column
-    assert (summary["not_carried"], summary["alleles_in"]) == (0, len(everything))
-    rows = read_parquet(tmp_path / "out" / "patient" / "scores.parquet")
-    own = set(places(tmp_path / "out" / "patient" / "scores.parquet"))
-    assert own | set(places(tmp_path / "out" / "patient" / "ledger.parquet")) == everything
-    known = rows["genotype"].is_valid().to_pylist()
-    expected = carried(callset.vcf, column) if column else set()
-    assert {
-        place
-        for place, is_known in zip(places(tmp_path / "out" / "patient" / "scores.parquet"), known, strict=True)
-        if is_known
-    } == own & expected
+    everything, folder = carried(callset.vcf, None), tmp_path / "out" / "patient"
+    assert (summary["column"], summary["not_carried"], summary["alleles_in"]) == (None, 0, len(everything))
+    assert {*places(folder / "scores.parquet"), *places(folder / "ledger.parquet")} == everything
+    assert read_parquet(folder / "scores.parquet")["genotype"].null_count == summary["scored"] + summary["from_store"]
+
+
+@pytest.mark.parametrize("sample", SAMPLES)
+def test_a_column_cut_out_of_a_joint_file_gives_the_same_tables(cohort: Cohort, tmp_path: Path, sample: str) -> None:
+    lines = [line.split("\t") for line in cohort.callset.vcf.read_text().splitlines()]
+    place = 9 + SAMPLES.index(sample)
+    cut = ["\t".join(fields[:9] + fields[place : place + 1]) for fields in lines]
+    (tmp_path / "one.vcf").write_text("\n".join(cut) + "\n")
+    callset = make_callset(tmp_path / "callset", tmp_path / "one.vcf", cohort.reference)
+    summary = build(callset, tmp_path / "out", {sample: None})[sample]
+    for name in ("scores.parquet", "ledger.parquet"):
+        alone = (tmp_path / "out" / sample / name).read_bytes()
+        assert alone == (cohort.root / "samples" / sample / name).read_bytes()
+    differ = {"vcf": "one.vcf", "vcf_sha256": summary["vcf_sha256"]}
+    assert summary == {**cohort.summaries[sample], **differ}
+    assert summary["not_carried"] > 0
+
+
+#: GT of a record with two ALTs -> the ALTs that are the sample's, with their copies
+LONE_CALLS = {
+    "0/0": {},
+    "0|0": {},
+    "0": {},
+    "0/2": {2: 1},
+    "1/2": {1: 1, 2: 1},
+    "2": {2: 1},
+    ".": {1: None, 2: None},
+    "./.": {1: None, 2: None},
+    "./0": {1: None, 2: None},
+    ".|1": {1: 1, 2: None},
+}
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_only_a_complete_call_takes_an_allele_from_the_sample_of_a_file(
+    cohort: Cohort, tmp_path: Path, *, other: bool
+) -> None:
+    """A second column makes it a joint file, where an allele is the sample's only if its genotype holds it."""
+    header = ["##fileformat=VCFv4.2", "##contig=<ID=20>", '##FORMAT=<ID=GT,Number=1,Type=String,Description="">']
+    header += ['##FORMAT=<ID=DP,Number=1,Type=Integer,Description="">']
+    rows = [["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "FORMAT", "patient", "other"]]
+    for position, call in enumerate([*LONE_CALLS, "7"], start=1001):
+        ref = cohort.sequence[position - 1]
+        alts = f"{'C' if ref != 'C' else 'G'},<DEL>"
+        key = "DP" if call == "7" else "GT"
+        rows.append(["20", str(position), ".", ref, alts, ".", ".", ".", key, call, call])
+    for position, call in ((1101, "0/0"), (1102, "./.")):
+        rows.append(["20", str(position), ".", cohort.sequence[position - 1], ".", ".", ".", ".", "GT", call, call])
+    (tmp_path / "one.vcf").write_text("\n".join([*header, *("\t".join(row if other else row[:10]) for row in rows)]) + "\n")
+    callset = make_callset(tmp_path / "callset", tmp_path / "one.vcf", cohort.reference, ["patient"])
+    summary = build(callset, tmp_path / "out", {"patient": None})["patient"]
+    folder = tmp_path / "out" / "patient"
+    scored, rejected = places(folder / "scores.parquet"), places(folder / "ledger.parquet")
+    own = {(record, alt): copies for record, call in enumerate(LONE_CALLS.values()) for alt, copies in call.items()}
+    own |= {(len(LONE_CALLS), 1): None, (len(LONE_CALLS), 2): None, (len(LONE_CALLS) + 2, 0): None}
+    expected = {place for place, copies in own.items() if copies or not other}
+    assert sorted([*scored, *rejected]) == sorted(expected)
+    table = read_parquet(folder / "scores.parquet")
+    calls = [*LONE_CALLS, "."]
+    assert table["copies"].to_pylist() == [own[place] for place in scored]
+    assert table["genotype"].to_pylist() == [None if calls[record] == "." else calls[record] for record, _ in scored]
+    assert (summary["alleles_in_file"], summary["alleles_in"]) == (24, len(expected))
+    assert summary["not_carried"] == 24 - len(expected)
+    assert (summary["scored"] + summary["from_store"], summary["rejected"]) == (len(scored), len(rejected))
+    everything = read_parquet(callset.alleles)
+    assert len(everything) == len(LONE_CALLS) + 1, "what nobody carries is scored as well"
+
+
+def test_genotypes_that_were_not_read_take_nothing_away(cohort: Cohort, tmp_path: Path) -> None:
+    make_vcf(tmp_path / "one.vcf", cohort.sequence, records=60, samples=("anybody",))
+    callset = make_callset(tmp_path / "callset", tmp_path / "one.vcf", cohort.reference, [])
+    summary = build(callset, tmp_path / "out", {"patient": None})["patient"]
+    assert (summary["not_carried"], summary["alleles_in"]) == (0, len(carried(callset.vcf, None)))
 
 
 def test_a_column_may_have_another_name_than_the_sample(cohort: Cohort, tmp_path: Path) -> None:

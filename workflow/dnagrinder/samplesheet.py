@@ -1,7 +1,7 @@
 """The sample sheet: which sample's variants lie in which file, and in which of its columns.
 
 A *callset* is one distinct VCF or BCF. It is named after its sample where one row of the sheet uses the file, else
-after the file. A file with one sample column, or none, belongs to its row as a whole, whatever the column is called.
+after the file. A file with one sample column, or none, needs no column named, whatever the column is called.
 Findings are collected in lists of messages; nothing here raises for what a user wrote.
 """
 

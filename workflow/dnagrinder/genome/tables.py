@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from dnagrinder.errors import InvariantError
 from dnagrinder.genome.annotations import NOTHING
 from dnagrinder.genome.files import file_sha256, written_aside
+from dnagrinder.genome.inheritance import read_call
 from dnagrinder.genome.records import Record, info_fields
 from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.genome.variants import DEFAULT_WINDOW
@@ -71,7 +72,7 @@ GENOTYPES = pa.schema(
         ("alt_index", pa.int32()),
         ("sample", pa.string()),
         ("genotype", pa.string()),
-        ("copies", pa.int16()),
+        ("copies", pa.int16()),  # null where the genotype, missing or partly so, neither holds nor excludes the ALT
         ("phased", pa.bool_()),
     ]
 )
@@ -91,8 +92,9 @@ def write_variant_tables(
     """Read ``vcf`` once and write its tables (zstd Parquet, schemas above) and the summary (JSON), all or none.
 
     ``genotypes`` holds a row for every ALT, scored or not, that one of ``samples`` carries (None: all samples of the
-    file). The rows of a sample are in file order; every million rows are sorted by sample, so who reads one sample of many
-    may pass over most row groups. Memory stays constant in the number of records.
+    file), and of a file with one sample column also for those that its genotype leaves open. A record without ALT counts as
+    one, of alt_index 0. The rows of a sample are in file order; every million rows are sorted by sample, so who reads one
+    sample of many may pass over most row groups. Memory stays constant in the number of records.
 
     Returns:
         The summary: vcf (file name), vcf_sha256, samples (all columns of the file), samples_read, records, alleles_in,
@@ -112,6 +114,7 @@ def write_variant_tables(
             _Table(asides[ledger], LEDGER) as ledger_rows,
             _Table(asides[genotypes], GENOTYPES, by="sample") as genotype_rows,
         ):
+            genotype_rows_of = _rows_of_lone_sample if len(file.samples) == 1 else _genotype_rows
             for record in file.records():
                 verdict = judge_record(record, reference, window)
                 tally.add(verdict)
@@ -122,7 +125,7 @@ def write_variant_tables(
                         allele_rows.add(_allele_row(outcome, info, file))
                     else:
                         ledger_rows.add(_ledger_row(outcome))
-                for row in _genotype_rows(record, file.genotyped):
+                for row in genotype_rows_of(record, file.genotyped):
                     genotype_rows.add(row)
         tally.check_build(file, reference)
         facts = {
@@ -209,7 +212,7 @@ def _allele_row(accepted: Accepted, info: dict[str, str], file: VcfFile) -> tupl
         record.alts[index],
         record.id,
         record.filter,
-        _frequency(info.get("AF"), len(record.alts), index) if file.has_af_per_allele else None,
+        _frequency(info.get("AF"), len(record.alts), index) if file.has_af_per_allele(len(record.alts)) else None,
         note.gene,
         note.consequence,
         note.clinical_significance,
@@ -236,6 +239,20 @@ def _genotype_rows(record: Record, samples: Sequence[str]) -> list[tuple[object,
         phased, carried = _carried(genotype)
         rows.extend((record.ordinal, alt_index, sample, genotype, copies, phased) for alt_index, copies in carried)
     return rows
+
+
+def _rows_of_lone_sample(record: Record, samples: Sequence[str]) -> list[tuple[object, ...]]:
+    """Rows of the ALTs that the only sample of a file carries, and of all others too where its call is not complete.
+
+    What such a file lists is the sample's unless a complete call, 0/0 say, excludes it.
+    """
+    if not samples:
+        return []
+    (sample,), (genotype,) = samples, record.genotypes
+    phased, carried = _carried(genotype)
+    copies, text = dict(carried), None if genotype == "." else genotype
+    listed = copies if read_call(genotype).complete else range(1, 1 + len(record.alts)) if record.alts else (0,)
+    return [(record.ordinal, alt_index, sample, text, copies.get(alt_index), phased) for alt_index in listed]
 
 
 @lru_cache(maxsize=4096)

@@ -122,7 +122,8 @@ class VcfFile:
             self._resources.close()
             raise
         infos = self._file.header.info
-        self.has_af_per_allele = "AF" in infos and infos["AF"].number == "A"
+        af_is_text_or_decimal = "AF" in infos and infos["AF"].type in ("Float", "String")
+        self._af_number = str(infos["AF"].number) if af_is_text_or_decimal else None
         self.annotator = Annotator.from_header(
             infos["CSQ"].description if "CSQ" in infos else None,
             str(infos["CLNSIG"].number) if "CLNSIG" in infos else None,
@@ -141,6 +142,13 @@ class VcfFile:
             return [(contig.name, contig.length or None) for contig in self._file.header.contigs.values()]
         except UnicodeDecodeError as error:
             raise InputError(f"VCF {self.path}: a contig's name is not UTF-8 text ({error.object!r})") from error
+
+    def has_af_per_allele(self, alts: int) -> bool:
+        """Whether by the header INFO/AF (a Float, or a String that holds one) can state a value for each of ``alts`` ALTs.
+
+        Number=A does, Number=1 where there is one ALT; of Number=. the record's count of values must tell.
+        """
+        return self._af_number in ("A", ".") or (self._af_number == "1" and alts == 1)
 
     def declares(self, field: str) -> bool:
         """Whether the header declares INFO/``field``."""

@@ -15,7 +15,7 @@ from dnagrinder.genome.tables import cut
 from dnagrinder.genome.variants import Allele, Reason, Refusal, judge, normalise, trim
 from dnagrinder.reports.findings import reason_text
 from dnagrinder.reports.lookup import SCORE_COLUMNS
-from dnagrinder.reports.tables import SCORES, SUMMARY, read_json, read_summary
+from dnagrinder.reports.tables import SCORES, SUMMARY, owns_all, read_json, read_summary
 from dnagrinder.scoring.tables import ALLELE_COLUMNS, read_parquet
 
 NEAR, NEAREST = 1000, 5  # bases around an absent allele in which others are looked for, and how many are named
@@ -62,7 +62,7 @@ class _Run:
     callset: Path
     summary: Mapping[str, Any]
     genome: ReferenceGenome
-    owns_all: bool  # a file with one sample column or none
+    owns_all: bool  # see reports.tables.owns_all
 
     def same_contig(self, one: str, other: str) -> bool:
         return one == other or (
@@ -91,11 +91,11 @@ def explain(results: Path, sample: str, spelling: str) -> dict[str, Any]:
     asked = Spelling.parse(spelling)
     summary = _sample_summary(results, sample)
     callset = results / "callsets" / summary["callset"]
-    owns_all = len(read_json(callset / "summary.json")["samples"]) <= 1
+    whole = owns_all(read_json(callset / "summary.json"))
     window = summary["provenance"]["parameters"]["window"]
     _check_reference(results, summary["provenance"])
     with ReferenceGenome.open(results / "reference" / "genome.fa.gz") as genome:
-        run = _Run(sample, results / "samples" / sample, callset, summary, genome, owns_all)
+        run = _Run(sample, results / "samples" / sample, callset, summary, genome, whole)
         alts = () if asked.alt == "." else (asked.alt,)
         (judged,) = judge(genome, asked.contig, asked.start, asked.ref, alts, window).outcomes
         allele = judged if isinstance(judged, Allele) else _allele_of(run, asked, judged)

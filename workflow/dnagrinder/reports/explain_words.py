@@ -72,6 +72,8 @@ def _genotype(facts: Mapping[str, Any], record: Mapping[str, Any]) -> str:
         return f"genotype {record['genotype']}"
     if not facts["column"]:
         return "the file has no genotypes"
+    if record["carried"]:
+        return "the record states no genotype"
     return "no ALT in the sample's genotype (tables keep carried alleles only: see the record for 0/0 or a missing call)"
 
 

@@ -7,8 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dnagrinder.genome.variants import Reason
-from dnagrinder.reports.page import count, number, share
+from dnagrinder.reports.page import count, number, share, significant
 
 #: Below this share of matching REF alleles the variants were likely called on another reference.
 REF_MATCH_EXPECTED = 0.99
@@ -16,6 +19,8 @@ REF_MATCH_EXPECTED = 0.99
 REJECTED_TOLERATED = 0.10
 #: Real genomes have about 2.0 to 2.1 transitions per transversion, exomes about 3; chance alone gives 0.5.
 TS_TV_EXPECTED, TS_TV_SNVS_NEEDED = 1.5, 200
+#: AC/AN of at most ten called people takes few values, none below one copy in 20; population frequencies take hundreds.
+AF_VALUES_OF_FEW, AF_LOWEST_OF_FEW, AF_STATED_NEEDED = 20, 1 / 20, 200
 #: A genome has about 60 new alleles among 4 million, and calling errors some thousands; strangers give a third.
 NEW_TOLERATED, JUDGED_NEEDED = 0.02, 100
 
@@ -80,6 +85,25 @@ def _sample_findings(summary: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             f"Transition/transversion ratio is {number(ratio)}",
             "Human genomes have about 2, exomes about 3; a lower value suggests false variant calls in the input.",
         )
+
+
+def frequency_warnings(af: NDArray[np.float64], max_af: float | None) -> list[Finding]:
+    """Whether ``max_af`` removes every allele of the sample that states an AF, and these look like AC/AN of few people.
+
+    ``af`` is NaN where none is stated.
+    """
+    stated = af[~np.isnan(af)]
+    if max_af is None or len(stated) < AF_STATED_NEEDED:
+        return []
+    values = np.unique(stated)
+    if values[0] <= max_af or values[0] < AF_LOWEST_OF_FEW or len(values) > AF_VALUES_OF_FEW:
+        return []
+    text = (
+        f"The lowest INFO/AF of {count(len(stated))} alleles is {significant(values[0])}, and there are only "
+        f"{count(len(values))} different values: the AC/AN of few people called together, it seems, not a population's "
+        "frequency. Annotate AF from a population first, or set no limit."
+    )
+    return [Finding("The limit on AF removes every allele that states one", text)]
 
 
 def family_warnings(family: Mapping[str, Any]) -> list[Finding]:

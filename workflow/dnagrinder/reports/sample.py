@@ -27,6 +27,7 @@ from dnagrinder.reports.families import CANDIDATES
 from dnagrinder.reports.filters import Filters
 from dnagrinder.reports.findings import (
     family_warnings,
+    frequency_warnings,
     het_hom,
     model_warnings,
     predictors,
@@ -125,7 +126,12 @@ def write_sample_report(
     limited = filters.words(len(filters.passing(table)), len(table))
     content = {
         "summary": summary,
-        "warnings": [*sample_warnings(summary), *(family_warnings(kin) if kin else []), *model_warnings(card)],
+        "warnings": [
+            *sample_warnings(summary),
+            *frequency_warnings(table["af"].to_numpy(), filters.max_af),
+            *(family_warnings(kin) if kin else []),
+            *model_warnings(card),
+        ],
         "facts": {"ts_tv": ts_tv(summary), "het_hom": het_hom(summary)},
         "in_short": in_short(summary, scores, titles, comparisons, limited),
         "histogram": charts.histogram(kind_series(split_kinds(table), comparisons), "Score: log P(ALT) − log P(REF)"),

@@ -47,11 +47,12 @@ def build_sample_tables(
 ) -> dict[str, dict[str, Any]]:
     """Write ``out_dir/<sample>/`` {scores.parquet, scores.tsv, ledger.parquet, ledger.tsv, sample.json} for each sample.
 
-    ``samples`` maps the sample's name to its column of the VCF. In a file with one sample column or none the sample owns
-    every allele; where there are several it owns the ALTs that its genotype holds, and None stands for the column of
-    the sample's own name. ``callset`` is the name under which the file's tables are kept. Alleles pass in pieces; memory
-    holds the sample's genotypes and the scores of its SNVs, some 50 bytes an allele. With ``judge`` the scores have two more
-    columns: evidence (code) and points (null where no calibration applies).
+    ``samples`` maps the sample's name to its column of the VCF; None stands for the only column, or, where there are
+    several, for that of the sample's own name. The sample owns the ALTs that ``genotypes`` lists for its column: those its
+    genotype holds, and in a file with no other column those it leaves open; without genotypes every allele. ``callset`` is
+    the name under which the file's tables are kept. Alleles pass in pieces; memory holds the sample's genotypes and the
+    scores of its SNVs, some 50 bytes an allele. With ``judge`` the scores have two more columns: evidence (code) and points
+    (null where no calibration applies).
 
     Returns:
         The content of each sample.json: sample, callset, vcf, vcf_sha256, column, alleles_in_file, not_carried,
@@ -71,7 +72,7 @@ def build_sample_tables(
         for sample, wanted in samples.items():
             column = _column(sample, wanted, facts)
             calls = _calls(genotypes, column)
-            keep_all = len(facts["samples"]) <= 1
+            keep_all = owns_all(facts)
             folder, tally = out_dir / sample, _Tally()
             with (
                 _written(folder, SCORES, schema, provenance) as write_scores,
@@ -102,6 +103,11 @@ def build_sample_tables(
                 }
                 aside.write_text(json.dumps(result[sample], indent=1) + "\n", encoding="utf-8")
     return result
+
+
+def owns_all(facts: Mapping[str, Any]) -> bool:
+    """Whether a call set, by its summary, is the sample's as a whole: at most one column, and no genotypes were read."""
+    return len(facts["samples"]) <= 1 and not facts["samples_read"]
 
 
 def with_evidence(scored: pa.Table, judge: Judge) -> pa.Table:
@@ -191,7 +197,7 @@ def _places(table: pa.Table, calls: pa.Table) -> NDArray[np.int64]:
 
 
 def _with_genotypes(scored: pa.Table, calls: pa.Table, *, keep_all: bool) -> pa.Table:
-    """Rows that the sample owns, with genotype, copies and phased (null where no genotype holds the ALT)."""
+    """Rows that the sample owns, with genotype, copies and phased (null where nothing is stated)."""
     places = _places(scored, calls)
     if not keep_all:
         scored, places = scored.filter(pa.array(places >= 0)), places[places >= 0]
