@@ -36,10 +36,12 @@ def read(
 ) -> Callable[..., tuple[list[Told], dict[str, Counter[str]]]]:
     """Reads data lines of c1 (the contig is left out where a line begins with a number); samples are a, b, ..."""
 
-    def told(*lines: str, distance: int = 50, window: int = 512) -> tuple[list[Told], dict[str, Counter[str]]]:
+    def told(
+        *lines: str, distance: int = 50, window: int = 512, version: str = "4.2"
+    ) -> tuple[list[Told], dict[str, Counter[str]]]:
         columns = len(lines[0].split()) - (8 if lines[0][0].isdigit() else 9)
         full = [f"c1 {line}" if line[0].isdigit() else line for line in lines]
-        path = write_vcf(*full, header=HEADER, samples=tuple("abcdef"[:columns]))
+        path = write_vcf(*full, header=HEADER, samples=tuple("abcdef"[:columns]), version=version)
         reader = CisReader(path, genome, distance=distance, window=window)
         found = [(h.allele.key, [m.allele.position for m in h.members], list(h.carriers), h.kind) for h in reader]
         return sorted(found, key=lambda row: (row[1], row[0])), {name: +counts for name, counts in reader.outcomes.items()}
@@ -82,10 +84,17 @@ def test_equal_haplotypes_of_all_copies_come_once(read) -> None:
         ("0/0/1", "1|1", 0, {CisReason.PLOIDY: 1, CisReason.ALONE: 2}),
         ("0|1", "0|0", 0, {CisReason.ALONE: 1}),
         ("./.", ".", 0, {}),
+        ("|1|0", "1|0", 1, {JOINED: 2}),  # VCF 4.4: phase in front
+        ("/1|0", "1|0", 0, {EditReason.UNPHASED: 1, CisReason.ALONE: 1}),
+        ("|1/0", "1|0", 0, {EditReason.UNPHASED: 1, CisReason.ALONE: 1}),
+        ("/.|1", "1|1", 0, {EditReason.UNPHASED: 1, CisReason.ALONE: 2}),
+        ("/1|1", "|1/1", 2, {JOINED: 4}),
+        ("/1", "|1", 1, {JOINED: 2}),
+        ("/0|0|1", "1|1", 0, {CisReason.PLOIDY: 1, CisReason.ALONE: 2}),
     ],
 )
 def test_phase(read, first: str, second: str, carriers: int, outcomes: dict[str, int]) -> None:
-    found, counted = read(f"9 . T C . . . GT {first}", f"12 . G A . . . GT {second}")
+    found, counted = read(f"9 . T C . . . GT {first}", f"12 . G A . . . GT {second}", version="4.4")
     assert [names for _, _, names, _ in found] == ([["a"] * carriers] if carriers else [])
     assert counted == {"a": outcomes}
 

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from dnagrinder.genome.edits import Edit, EditReason, Unusable, apply_edits, arrange, edit_of, sort_key
 from dnagrinder.genome.haplotypes import ABSENT, read_call
-from dnagrinder.genome.records import Record
+from dnagrinder.genome.records import Record, read_genotype
 from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.genome.variants import Allele, Reason, Refusal, judge
 from dnagrinder.genome.vcf import Tally, VcfFile, judge_record
@@ -163,11 +163,11 @@ class CisReader:
         calls: dict[str, tuple[int, int, bool] | None] = {}
         for column, text in enumerate(record.genotypes):
             if text not in calls:
-                calls[text] = None if _ploidy(text) > 2 else read_call(text, record, file)
+                calls[text] = None if len(read_genotype(text)[0]) > 2 else read_call(text, record, file)
             call = calls[text]
             counts = self.outcomes[self._names[column]]
             if call is None:
-                counts[CisReason.PLOIDY] += sum(part not in ("0", ".") for part in text.replace("/", "|").split("|"))
+                counts[CisReason.PLOIDY] += sum(number not in (0, None) for number in read_genotype(text)[0])
                 continue
             first, second, assigned = call
             if first <= 0 and second <= 0:
@@ -273,10 +273,6 @@ class CisReader:
             (outcome,) = judge(self._reference, contig, start, ref, (alt,), self._window).outcomes
             self._written[members] = outcome if isinstance(outcome, Allele) else outcome.reason
         return self._written[members]
-
-
-def _ploidy(genotype: str) -> int:
-    return 1 + genotype.count("|") + genotype.count("/")
 
 
 def _linked(edits: Sequence[Edit], distance: int) -> Iterator[range]:

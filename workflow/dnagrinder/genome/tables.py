@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from dnagrinder.errors import InvariantError
 from dnagrinder.genome.annotations import NOTHING
 from dnagrinder.genome.files import file_sha256, written_aside
-from dnagrinder.genome.records import Record
+from dnagrinder.genome.records import Record, read_genotype
 from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.genome.variants import DEFAULT_WINDOW
 from dnagrinder.genome.vcf import Accepted, Rejected, Tally, VcfFile, judge_record, outcomes
@@ -236,9 +236,8 @@ def _genotype_rows(record: Record, samples: Sequence[str]) -> list[tuple[object,
 @lru_cache(maxsize=4096)
 def _carried(genotype: str) -> tuple[bool, tuple[tuple[int, int], ...]]:
     """Whether a GT text is phased throughout, and (ALT index, copies) of the ALT alleles it holds."""
-    calls = [int(call) for call in genotype.replace("|", "/").split("/") if call.isdigit()]
-    carried = tuple((alt_index, calls.count(alt_index)) for alt_index in sorted(set(calls)) if alt_index > 0)
-    return "|" in genotype and "/" not in genotype, carried
+    calls, phased = read_genotype(genotype)
+    return phased, tuple((alt, calls.count(alt)) for alt in sorted({call for call in calls if call}))
 
 
 def _info(text: str) -> dict[str, str]:
