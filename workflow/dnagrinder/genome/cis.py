@@ -275,6 +275,45 @@ class CisReader:
         return self._written[members]
 
 
+def compact_edits(reference: ReferenceGenome, alleles: Sequence[Allele]) -> list[Edit]:
+    """Edits of a haplotype's alleles, left to right, as close together as they can lie.
+
+    The last lies as far left as it goes, each other one as far right as the next allows. Within a repeat a deletion or
+    insertion has many places. None is moved past another, so whichever alleles are taken together make the same sequence as
+    in the records' spelling. That spelling has no say in where they lie, and they never span more bases than in it::
+
+        reference  G C A C A C A C A C A T      records       deletions of [5, 7) and [9, 11), or [1, 3) and [7, 9), ...
+                   0 1 2 3 4 5 6 7 8 9          compact       [1, 3) and [3, 5)
+    """
+    edits: list[Edit] = []
+    for allele in alleles:
+        edits.append(_leftmost(allele, edits[-1].end if edits else 0))
+    for index in reversed(range(len(edits) - 1)):
+        edits[index] = _rightmost(reference, alleles[index].contig, edits[index], edits[index + 1].start)
+    return edits
+
+
+def _leftmost(allele: Allele, limit: int) -> Edit:
+    """The leftmost place of an allele's edit that does not begin before ``limit``."""
+    start, ref, alt = allele.trimmed()
+    return _moved(Edit(start, start + len(ref), alt), max(0, limit - start))
+
+
+def _rightmost(reference: ReferenceGenome, contig: str, edit: Edit, limit: int) -> Edit:
+    """The rightmost place of an edit that does not end behind ``limit``; a substitution has one place."""
+    if not (edit.is_insertion or edit.is_deletion):
+        return edit
+    event = edit.replacement or reference.fetch(contig, edit.start, edit.end)
+    behind = reference.fetch(contig, edit.end, limit)
+    return _moved(edit, next((i for i, base in enumerate(behind) if base != event[i % len(event)]), len(behind)))
+
+
+def _moved(edit: Edit, bases: int) -> Edit:
+    """An insertion or deletion so many bases to the right, along a repeat of what it inserts or deletes."""
+    turn = bases % len(edit.replacement) if edit.replacement else 0
+    return Edit(edit.start + bases, edit.end + bases, edit.replacement[turn:] + edit.replacement[:turn])
+
+
 def _linked(edits: Sequence[Edit], distance: int) -> Iterator[range]:
     """Runs of edits (left to right) with at most ``distance`` bases between one and what reached furthest before it."""
     first = furthest = 0
