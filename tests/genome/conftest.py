@@ -57,10 +57,16 @@ def write_vcf(tmp_path: Path) -> Callable[..., Path]:
     """Writes a VCF of the given data lines (fields separated by blanks), header lines and samples."""
 
     def write(
-        *lines: str, header: str = "", samples: tuple[str, ...] = (), name: str = "calls.vcf", line_end: str = "\n"
+        *lines: str,
+        header: str = "",
+        samples: tuple[str, ...] = (),
+        name: str = "calls.vcf",
+        line_end: str = "\n",
+        version: str = "4.2",
     ) -> Path:
         columns = COLUMNS + ("\tFORMAT\t" + "\t".join(samples) if samples else "")
-        text = HEADER + header + columns + "\n" + "".join("\t".join(line.split()) + "\n" for line in lines)
+        data = "".join("\t".join(line.split()) + "\n" for line in lines)
+        text = HEADER.replace("4.2", version) + header + columns + "\n" + data
         path = tmp_path / name
         path.write_bytes(text.replace("\n", line_end).encode())
         return path

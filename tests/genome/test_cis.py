@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Iterator, Sequence
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import pytest
@@ -13,10 +13,10 @@ from genome.conftest import SEQUENCES, fasta_text
 
 from dnagrinder.errors import BuildMismatchError, InputError
 from dnagrinder.genome import cis
-from dnagrinder.genome.cis import JOINED, CisHaplotype, CisReader, CisReason, Member
+from dnagrinder.genome.cis import JOINED, CisHaplotype, CisReader, CisReason, Member, compact_edits
 from dnagrinder.genome.edits import Edit, EditReason, apply_edits
 from dnagrinder.genome.reference import ReferenceGenome
-from dnagrinder.genome.variants import Allele, Reason
+from dnagrinder.genome.variants import Allele, Reason, normalise
 
 HEADER = (
     "".join(f"##contig=<ID={name}>\n" for name in ("c1", "c2", "r"))
@@ -36,10 +36,12 @@ def read(
 ) -> Callable[..., tuple[list[Told], dict[str, Counter[str]]]]:
     """Reads data lines of c1 (the contig is left out where a line begins with a number); samples are a, b, ..."""
 
-    def told(*lines: str, distance: int = 50, window: int = 512) -> tuple[list[Told], dict[str, Counter[str]]]:
+    def told(
+        *lines: str, distance: int = 50, window: int = 512, version: str = "4.2"
+    ) -> tuple[list[Told], dict[str, Counter[str]]]:
         columns = len(lines[0].split()) - (8 if lines[0][0].isdigit() else 9)
         full = [f"c1 {line}" if line[0].isdigit() else line for line in lines]
-        path = write_vcf(*full, header=HEADER, samples=tuple("abcdef"[:columns]))
+        path = write_vcf(*full, header=HEADER, samples=tuple("abcdef"[:columns]), version=version)
         reader = CisReader(path, genome, distance=distance, window=window)
         found = [(h.allele.key, [m.allele.position for m in h.members], list(h.carriers), h.kind) for h in reader]
         return sorted(found, key=lambda row: (row[1], row[0])), {name: +counts for name, counts in reader.outcomes.items()}
@@ -82,10 +84,17 @@ def test_equal_haplotypes_of_all_copies_come_once(read) -> None:
         ("0/0/1", "1|1", 0, {CisReason.PLOIDY: 1, CisReason.ALONE: 2}),
         ("0|1", "0|0", 0, {CisReason.ALONE: 1}),
         ("./.", ".", 0, {}),
+        ("|1|0", "1|0", 1, {JOINED: 2}),  # VCF 4.4: phase in front
+        ("/1|0", "1|0", 0, {EditReason.UNPHASED: 1, CisReason.ALONE: 1}),
+        ("|1/0", "1|0", 0, {EditReason.UNPHASED: 1, CisReason.ALONE: 1}),
+        ("/.|1", "1|1", 0, {EditReason.UNPHASED: 1, CisReason.ALONE: 2}),
+        ("/1|1", "|1/1", 2, {JOINED: 4}),
+        ("/1", "|1", 1, {JOINED: 2}),
+        ("/0|0|1", "1|1", 0, {CisReason.PLOIDY: 1, CisReason.ALONE: 2}),
     ],
 )
 def test_phase(read, first: str, second: str, carriers: int, outcomes: dict[str, int]) -> None:
-    found, counted = read(f"9 . T C . . . GT {first}", f"12 . G A . . . GT {second}")
+    found, counted = read(f"9 . T C . . . GT {first}", f"12 . G A . . . GT {second}", version="4.4")
     assert [names for _, _, names, _ in found] == ([["a"] * carriers] if carriers else [])
     assert counted == {"a": outcomes}
 
@@ -302,3 +311,74 @@ def test_against_an_independent_reading(
             results.append((groups, reader.outcomes))
     assert all(result == results[0] for result in results)
     assert expected
+
+
+def in_repeat(draw: random.Random, bases: str) -> list[Edit]:
+    """Up to four edits side by side: substitutions, and deletions and insertions of repeat units, so that many can move."""
+    found, place = [], 8 + draw.randrange(20)
+    for _ in range(draw.choice([2, 2, 3, 4])):
+        size, kind = draw.choice([1, 2, 2, 3, 4]), draw.choice("SDDII")
+        if kind == "S":
+            found.append(Edit(place, place + 1, draw.choice([base for base in "ACGT" if base != bases[place]])))
+        elif kind == "D":
+            found.append(Edit(place, place + size, ""))
+        else:
+            found.append(Edit(place, place, draw.choice([bases[place : place + size], "CA"])))
+        place = found[-1].end + draw.choice([1, 2, 3, 6])
+    return found
+
+
+def elsewhere(bases: str, edits: list[Edit], index: int) -> Iterator[list[Edit]]:
+    """The edits with one of them moved by a base, where it does the same there."""
+    one = edits[index]
+    for start in (one.start - 1, one.start + 1):
+        length = one.end - one.start
+        for text in {one.replacement[-1:] + one.replacement[:-1], one.replacement[1:] + one.replacement[:1]}:
+            moved = [*edits[:index], Edit(start, start + length, text), *edits[index + 1 :]]
+            apart = all(last.end <= edit.start for last, edit in pairwise(moved))
+            if apart and apply_edits(bases, 0, [moved[index]]).bases == apply_edits(bases, 0, [one]).bases:
+                yield moved
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_compact_edits_are_the_same_for_all_spellings(tmp_path: Path, seed: int) -> None:
+    """Whatever the spelling: any of the alleles make the same sequence together, and the compact edits span no more."""
+    draw = random.Random(seed)
+    bases = draw.choice(["A", "CA", "CAA", "CACG"]) * 60
+    bases = "GT" + "".join(draw.choice("ACGT") if draw.random() < 0.04 else base for base in bases[:60]) + "TGCATGCCTAGG"
+    moves = 0
+    with ReferenceGenome.open(fasta(tmp_path, bases)) as genome:
+        for _ in range(40):
+            edits = in_repeat(draw, bases)
+            alleles = [
+                normalise(genome, "r", e.start - 1, bases[e.start - 1 : e.end], bases[e.start - 1] + e.replacement)
+                for e in edits
+            ]
+            compact = compact_edits(genome, alleles)
+            for _ in range(8):
+                for size in range(1, len(edits) + 1):
+                    for some in combinations(range(len(edits)), size):
+                        one, other = (apply_edits(bases, 0, [listed[i] for i in some]) for listed in (edits, compact))
+                        assert one.bases == other.bases
+                assert compact[-1].end - compact[0].start <= edits[-1].end - edits[0].start
+                others = [moved for index in range(len(edits)) for moved in elsewhere(bases, edits, index)]
+                edits = draw.choice(others or [edits])
+                moves += bool(others)
+    assert moves > 100
+
+
+def fasta(folder: Path, bases: str) -> Path:
+    """A reference of one contig, r."""
+    (folder / "r.fa").write_text(fasta_text({"r": bases}))
+    return folder / "r.fa"
+
+
+def test_compact_edits_by_hand(tmp_path: Path) -> None:
+    with ReferenceGenome.open(fasta(tmp_path, "GCACACACACATTTTG")) as genome:
+        two, snv = Allele("r", 0, "GCA", "G"), Allele("r", 11, "T", "A")
+        tail, more = Allele("r", 10, "A", "AT"), Allele("r", 0, "G", "GCA")
+        assert compact_edits(genome, [two, two]) == [Edit(1, 3, ""), Edit(3, 5, "")]
+        assert compact_edits(genome, [two, snv]) == [Edit(9, 11, ""), Edit(11, 12, "A")]
+        assert compact_edits(genome, [more, Allele("r", 9, "C", "T")]) == [Edit(9, 9, "CA"), Edit(9, 10, "T")]
+        assert compact_edits(genome, [Allele("r", 5, "C", "T"), two]) == [Edit(5, 6, "T"), Edit(6, 8, "")]
+        assert compact_edits(genome, [Allele("r", 12, "T", "C"), tail]) == [Edit(12, 13, "C"), Edit(13, 13, "T")]

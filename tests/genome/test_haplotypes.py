@@ -34,8 +34,8 @@ def region(write_vcf: WriteVcf, genome: ReferenceGenome) -> Callable[..., Phased
     """Reads the given data lines of c1 (the contig is left out, samples are a, b, ... by the number of columns)."""
 
     def read(*lines: str, contig: str = "c1", wanted: tuple[str, ...] | None = None, end: int = 57) -> PhasedRegion:
-        columns = len(lines[0].split()) - 8
-        path = indexed(write_vcf(*(f"c1 {line}" for line in lines), header=HEADER, samples=tuple("abcdef"[:columns])))
+        columns, full = len(lines[0].split()) - 8, [f"c1 {line}" for line in lines]
+        path = indexed(write_vcf(*full, header=HEADER, samples=tuple("abcdef"[:columns]), version="4.4"))
         with VcfFile(path, wanted) as vcf:
             return read_region(vcf, genome, contig, 0, end)
 
@@ -103,13 +103,22 @@ def test_only_samples_asked_for(region: Callable[..., PhasedRegion]) -> None:
         (".", [[]], 0),
         ("0", [[]], 0),
         ("1", [["G"]], 0),
+        ("|0|1", [[], ["G"]], 0),  # VCF 4.4: phase in front
+        ("/0|1", [[]], 1),
+        ("|0/1", [[]], 1),
+        ("/1|2", [[]], 2),
+        ("/.|1", [[]], 1),
+        ("/1|1", [["G"]], 0),
+        ("|1/1", [["G"]], 0),
+        ("/1", [["G"]], 0),
+        ("|1", [["G"]], 0),
     ],
 )
 def test_genotypes(region: Callable[..., PhasedRegion], genotype: str, haplotypes: list[list[str]], unphased: int) -> None:
     window = region(f"9 . T G,A . . . GT {genotype}").window(0, 57)
     assert [[edit.replacement for edit in haplotype.edits] for haplotype in window.haplotypes] == haplotypes
     assert window.reasons == Counter({EditReason.UNPHASED: unphased} if unphased else {})
-    haploid = genotype in ("0", "1")
+    haploid = genotype in ("0", "1", "/1", "|1")
     assert sum(haplotype.copies for haplotype in window.haplotypes) == (1 if haploid else 2)
 
 

@@ -42,6 +42,9 @@ def origin(contig: str, sex: str | None, child: str, mother: str | None, father:
         ("0/1", "0/0", None, ABSENT),
         ("0/1", "0/1", None, "inherited"),
         ("0/1", "what?", "0/0", "the mother's call is missing or incomplete"),
+        ("/0|1", "|0/0", "/0|0", "de_novo"),  # VCF 4.4: phase in front
+        ("0/1", "/0|1", "0/0", "inherited"),
+        ("0/1", "/.|0", "0/0", "the mother's call is missing or incomplete"),
     ],
 )
 def test_autosomes(child: str, mother: str | None, father: str | None, expected: str) -> None:
@@ -55,6 +58,8 @@ def test_autosomes(child: str, mother: str | None, father: str | None, expected:
     [
         ("X", "male", "1", "0/0", "1", "de_novo"),  # a son's X is not his father's
         ("chrX", "male", "1/1", "0/0", "./.", "de_novo"),
+        ("X", "male", "/1", "/0|0", "|1", "de_novo"),
+        ("X", "male", "/1|1", "0/0", "0", "de_novo"),
         ("X", "male", "1", "0/1", "0", "inherited"),
         ("X", "male", "1", "./.", "0", "the mother's call is missing or incomplete"),
         ("X", "male", "0/1", "0/0", "1", "inherited"),  # pseudoautosomal
@@ -118,4 +123,5 @@ def test_y_and_mt_have_one_copy() -> None:
 
 def test_copies_are_told_from_phased_calls_alone() -> None:
     assert [read_call(text).copy_of(1) for text in ("0|1", "1|0", "0/1", "1|1", "1", ".|1", "0|1/0")] == [1, 0, *[None] * 5]
+    assert [read_call(text).copy_of(1) for text in ("|0|1", "|1|0", "/0|1", "|0/1", "/1|1", "|1")] == [1, 0, *[None] * 4]
     assert read_call("1|2").copy_of(2) == 1

@@ -108,6 +108,15 @@ def test_rows_of_a_sample_lie_together_and_in_file_order(
         assert pieces == whole == sorted(whole)
 
 
+def test_a_phase_in_front_of_a_genotype_is_no_allele(write_vcf: WriteVcf, genome: ReferenceGenome, tmp_path: Path) -> None:
+    calls = ("/0|1", "|0/1", "/1|1", "|1/1", "/1", "/.|1", "0|1")
+    vcf = write_vcf(f"c1 9 . T G . . . GT {' '.join(calls)}", header=HEADER, samples=tuple("abcdefg"), version="4.4")
+    write(vcf, genome, tmp_path / "new")
+    copies = [(1, False), (1, False), (2, False), (2, False), (1, False), (1, False), (1, True)]
+    found = [(row[3], row[4:]) for row in rows(tmp_path / "new/genotypes.parquet")]
+    assert found == list(zip(calls, copies, strict=True))  # the text as the file has it
+
+
 def test_only_the_samples_asked_for(write_vcf: WriteVcf, genome: ReferenceGenome, tmp_path: Path) -> None:
     vcf = write_vcf(*LINES, header=HEADER, samples=("s1", "s2", "s3"))
     assert write(vcf, genome, tmp_path, samples=["s3"])["samples_read"] == ["s3"]

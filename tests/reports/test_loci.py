@@ -18,7 +18,7 @@ import pysam
 import pytest
 
 from dnagrinder.genome.reference import ReferenceGenome
-from dnagrinder.reports import page
+from dnagrinder.reports import loci, page
 from dnagrinder.reports.loci import FLANK, LOCI, Slice, browser_view, merged, plain
 from dnagrinder.reports.sample import describe_rows, write_sample_report
 from dnagrinder.scoring.tables import read_parquet, write_parquet
@@ -77,6 +77,25 @@ def test_variants_are_a_vcf_of_the_sample(cohort: Cohort, view: dict[str, Any], 
     known = {(row["start"] + 1, row["ref"], (row["alt"],)): row["score"] for row in own}
     assert all(abs(known[one[:3]] - one[3]) < 0.01 for one in shown)
     assert all(1 in one[4] for one in shown)
+
+
+@pytest.mark.parametrize(
+    ("genotype", "shown"),
+    [
+        ("0|2", "0|1"),
+        ("1/2", "1/1"),
+        ("10", "1"),
+        ("./1", "./1"),
+        (None, "./."),
+        ("|0|1", "0|1"),
+        ("/0|2", "0/1"),
+        ("/1", "1"),
+    ],
+)
+def test_genotypes_are_as_vcf_4_2_spells_them(cohort: Cohort, genotype: str | None, shown: str) -> None:
+    """The track is VCF 4.2, in which no phase stands in front of a call."""
+    row = {**lowest(cohort.folders[0], 1)[0], "genotype": genotype}
+    assert loci._record(row).rpartition("\t")[2] == shown
 
 
 def test_tracks_hold_scores_contexts_and_regions(cohort: Cohort, view: dict[str, Any]) -> None:

@@ -279,6 +279,12 @@ def test_an_empty_table_is_a_header(tmp_path: Path) -> None:
         ("./.", 1, None),
         ("10/10", 1, None),
         (None, 1, None),
+        ("/1|1", 1, "homozygous_alt"),  # VCF 4.4: phase in front
+        ("|1/1", 1, "homozygous_alt"),
+        ("/0|1", 1, "heterozygous"),
+        ("/1", 1, "hemizygous"),
+        ("|1", 1, "hemizygous"),
+        ("/.|1", 1, None),
     ],
 )
 def test_zygosity(genotype: str | None, alt: int, expected: str | None) -> None:

@@ -14,12 +14,12 @@ import torch
 from dnagrinder.genome.cis import CisHaplotype, CisReader, Member
 from dnagrinder.genome.edits import Edit
 from dnagrinder.genome.reference import ReferenceGenome
-from dnagrinder.genome.variants import normalise
+from dnagrinder.genome.variants import Allele, normalise
 from dnagrinder.model.tokenizer import MASK, SPECIAL_TOKENS, DnaTokenizer
 from dnagrinder.scoring import haplotypes as module
 from dnagrinder.scoring.alleles import AlleleScorer
 from dnagrinder.scoring.haplotype_tables import haplotype_id, haplotypes_table, sorted_haplotypes
-from dnagrinder.scoring.haplotypes import HaplotypeScorer, summarise
+from dnagrinder.scoring.haplotypes import HaplotypeScorer, summarise, window_centre
 from dnagrinder.scoring.packing import Engine, ModelInput
 from dnagrinder.scoring.parameters import ScoringParameters
 
@@ -251,3 +251,50 @@ def test_a_haplotype_in_two_spellings_is_one(tmp_path) -> None:
         (found,) = sorted_haplotypes(CisReader(tmp_path / "calls.vcf", genome, distance=20, window=128))
     assert found.carriers == ("s", "t", "u")
     assert [(member.edit.start, member.edit.end) for member in found.members] == [(82, 83), (91, 92)]
+
+
+@pytest.fixture(scope="module")
+def repeat(tmp_path_factory: pytest.TempPathFactory):
+    """300 bases without a repeat, 300 times CA, GATT and 300 more."""
+    draw = random.Random(7)
+    before, behind = ("".join(draw.choice("ACGT") for _ in range(299)) for _ in range(2))
+    path = tmp_path_factory.mktemp("repeat") / "r.fa"
+    path.write_text(f">r\n{before}T{'CA' * 300}GATT{behind}\n")
+    with ReferenceGenome.open(path) as genome:
+        yield genome
+
+
+@pytest.mark.parametrize("spelling", [(302, 310), (302, 340), (580, 600), (880, 890), (894, 896)])
+def test_deletions_in_a_long_repeat_score_alike_wherever_they_are_spelled(engine, checkpoint, repeat, spelling) -> None:
+    """As a whole they move to the repeat's left end, further than the window reaches."""
+    scorer = HaplotypeScorer(engine, checkpoint.tokenizer, repeat, ScoringParameters(window=256))
+    there, here = (together(repeat, Edit(a, a + 2, ""), Edit(b, b + 4, ""), contig="r") for a, b in (spelling, (300, 302)))
+    assert haplotype_id(there) == haplotype_id(here)
+    found, leftmost = scorer.score([there, here])
+    assert {**asdict(found), "haplotype": None} == {**asdict(leftmost), "haplotype": None}
+    (as_one,) = AlleleScorer(engine, checkpoint.tokenizer, repeat, ScoringParameters(window=256)).score([here.allele])
+    assert found.block_score == pytest.approx(as_one.score, abs=1e-9)
+
+
+def test_alleles_far_from_where_the_whole_stands_are_scored_in_their_context(engine, checkpoint, repeat) -> None:
+    """G>C and GA behind it make one CA more, which as one allele stands 600 bases further left."""
+    haplotype = together(repeat, Edit(900, 901, "C"), Edit(902, 902, "GA"), contig="r")
+    assert haplotype.allele.key == "r:300:T:TCA"
+    (found,) = HaplotypeScorer(engine, checkpoint.tokenizer, repeat, ScoringParameters(window=256)).score([haplotype])
+    assert np.isfinite([found.joint, *found.singles, found.block_score]).all()
+
+
+@pytest.mark.parametrize(
+    ("start", "ref", "alt", "first", "last", "centre"),
+    [
+        (500, "A", "C", 500, 520, 500),  # the whole's own middle where the alleles lie around it
+        (499, "TCA", "T", 500, 502, 501),
+        (299, "T", "TCA", 900, 902, 838),  # 902 - 64
+        (299, "T", "TCA", 340, 364, 300),
+        (299, "T", "TCA", 341, 365, 301),
+        (699, "T", "TCA", 500, 520, 564),  # 500 + 64
+    ],
+)
+def test_a_quarter_of_the_window_lies_on_each_side_of_all_alleles(start, ref, alt, first, last, centre) -> None:
+    edits = [Edit(first, first + 1, "T"), Edit(last - 1, last, "T")]
+    assert window_centre(Allele("r", start, ref, alt), edits, 256) == centre

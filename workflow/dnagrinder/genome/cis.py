@@ -25,7 +25,7 @@ from pathlib import Path
 
 from dnagrinder.genome.edits import Edit, EditReason, Unusable, apply_edits, arrange, edit_of, sort_key
 from dnagrinder.genome.haplotypes import ABSENT, read_call
-from dnagrinder.genome.records import Record
+from dnagrinder.genome.records import Record, read_genotype
 from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.genome.variants import Allele, Reason, Refusal, judge
 from dnagrinder.genome.vcf import Tally, VcfFile, judge_record
@@ -163,11 +163,11 @@ class CisReader:
         calls: dict[str, tuple[int, int, bool] | None] = {}
         for column, text in enumerate(record.genotypes):
             if text not in calls:
-                calls[text] = None if _ploidy(text) > 2 else read_call(text, record, file)
+                calls[text] = None if len(read_genotype(text)[0]) > 2 else read_call(text, record, file)
             call = calls[text]
             counts = self.outcomes[self._names[column]]
             if call is None:
-                counts[CisReason.PLOIDY] += sum(part not in ("0", ".") for part in text.replace("/", "|").split("|"))
+                counts[CisReason.PLOIDY] += sum(number not in (0, None) for number in read_genotype(text)[0])
                 continue
             first, second, assigned = call
             if first <= 0 and second <= 0:
@@ -275,8 +275,43 @@ class CisReader:
         return self._written[members]
 
 
-def _ploidy(genotype: str) -> int:
-    return 1 + genotype.count("|") + genotype.count("/")
+def compact_edits(reference: ReferenceGenome, alleles: Sequence[Allele]) -> list[Edit]:
+    """Edits of a haplotype's alleles, left to right, as close together as they can lie.
+
+    The last lies as far left as it goes, each other one as far right as the next allows. Within a repeat a deletion or
+    insertion has many places. None is moved past another, so whichever alleles are taken together make the same sequence as
+    in the records' spelling. That spelling has no say in where they lie, and they never span more bases than in it::
+
+        reference  G C A C A C A C A C A T      records       deletions of [5, 7) and [9, 11), or [1, 3) and [7, 9), ...
+                   0 1 2 3 4 5 6 7 8 9          compact       [1, 3) and [3, 5)
+    """
+    edits: list[Edit] = []
+    for allele in alleles:
+        edits.append(_leftmost(allele, edits[-1].end if edits else 0))
+    for index in reversed(range(len(edits) - 1)):
+        edits[index] = _rightmost(reference, alleles[index].contig, edits[index], edits[index + 1].start)
+    return edits
+
+
+def _leftmost(allele: Allele, limit: int) -> Edit:
+    """The leftmost place of an allele's edit that does not begin before ``limit``."""
+    start, ref, alt = allele.trimmed()
+    return _moved(Edit(start, start + len(ref), alt), max(0, limit - start))
+
+
+def _rightmost(reference: ReferenceGenome, contig: str, edit: Edit, limit: int) -> Edit:
+    """The rightmost place of an edit that does not end behind ``limit``; a substitution has one place."""
+    if not (edit.is_insertion or edit.is_deletion):
+        return edit
+    event = edit.replacement or reference.fetch(contig, edit.start, edit.end)
+    behind = reference.fetch(contig, edit.end, limit)
+    return _moved(edit, next((i for i, base in enumerate(behind) if base != event[i % len(event)]), len(behind)))
+
+
+def _moved(edit: Edit, bases: int) -> Edit:
+    """An insertion or deletion so many bases to the right, along a repeat of what it inserts or deletes."""
+    turn = bases % len(edit.replacement) if edit.replacement else 0
+    return Edit(edit.start + bases, edit.end + bases, edit.replacement[turn:] + edit.replacement[:turn])
 
 
 def _linked(edits: Sequence[Edit], distance: int) -> Iterator[range]:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from dnagrinder.errors import InputError
 from dnagrinder.genome.edits import Edit, EditReason, Unusable, arrange, edit_of, sort_key
-from dnagrinder.genome.records import Record
+from dnagrinder.genome.records import Record, read_genotype
 from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.genome.variants import Reason
 from dnagrinder.genome.vcf import VcfFile
@@ -266,7 +266,8 @@ def read_call(text: str, record: Record, vcf: VcfFile) -> tuple[int, int, bool]:
     Raises:
         InputError: more than two alleles.
     """
-    numbers = [MISSING if part == "." else int(part) for part in text.replace("/", "|").split("|")]
+    alleles, phased = read_genotype(text)
+    numbers = [MISSING if number is None else number for number in alleles]
     if len(numbers) == 1:
         return numbers[0], MISSING if numbers[0] == MISSING else ABSENT, True
     if len(numbers) > 2:
@@ -274,7 +275,7 @@ def read_call(text: str, record: Record, vcf: VcfFile) -> tuple[int, int, bool]:
             f"VCF {vcf.path}, {record.contig}:{record.position}: genotype {text} has {len(numbers)} alleles; haplotypes "
             "are read from haploid and diploid genotypes"
         )
-    return numbers[0], numbers[1], "/" not in text or numbers[0] == numbers[1]
+    return numbers[0], numbers[1], phased or numbers[0] == numbers[1]
 
 
 def _carried(record: Record, row: int, numbers: list[int], reference: ReferenceGenome, contig: str) -> list[CarriedAllele]:

@@ -6,14 +6,14 @@ on has a complete call of reference alleles in the record in which the child has
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 
+from dnagrinder.genome.records import read_genotype
+
 PARENTS = ("mother", "father")
-_CALL = re.compile(r"(\.|\d+)([/|](\.|\d+))*")
 _CHROMOSOMES = {"X": "X", "23": "X", "Y": "Y", "24": "Y", "M": "MT", "MT": "MT"}
 
 
@@ -70,10 +70,7 @@ class Judgement:
 @lru_cache(maxsize=4096)
 def read_call(text: str) -> Call:
     """A GT text; anything that is none counts as a missing call."""
-    if not _CALL.fullmatch(text):
-        return Call((None,), phased=False)
-    alleles = tuple(int(part) if part != "." else None for part in re.split(r"[/|]", text))
-    return Call(alleles, phased="|" in text and "/" not in text)
+    return Call(*read_genotype(text))
 
 
 def who_can_pass_on(contig: str, sex: str | None, child: Call, alt: int) -> tuple[str, ...] | str:

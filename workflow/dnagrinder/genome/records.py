@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from dnagrinder.errors import InputError
+
+_GENOTYPE = re.compile(r"[/|]?((?:\.|\d+)(?:[/|](?:\.|\d+))*)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,7 @@ def parse_record(ordinal: int, text: str, samples: int, path: Path) -> Record:
         genotypes=_sample_values(fields, keys, "GT") if "GT" in keys else (".",) * samples,
         phase_sets=_sample_values(fields, keys, "PS") if "PS" in keys else (),
     )
-    named = max(map(_largest_number, set(record.genotypes)), default=0)
+    named = max((number or 0 for genotype in set(record.genotypes) for number in read_genotype(genotype)[0]), default=0)
     if named > len(record.alts):
         raise InputError(
             f"VCF {path}, {record.contig}:{record.position}: a genotype names ALT {named}, the record has "
@@ -63,18 +66,31 @@ def parse_record(ordinal: int, text: str, samples: int, path: Path) -> Record:
     return record
 
 
+@lru_cache(maxsize=4096)
+def read_genotype(text: str) -> tuple[tuple[int | None, ...], bool]:
+    """Allele numbers of a GT text in the order written (0 is REF, None a missing one), and whether ``|`` joins them all.
+
+    VCF 4.4 allows a ``/`` or ``|`` in front, the phase of the first allele. It is no allele; where it is ``/``, or another
+    separator is, the phase of the call as a whole is not known::
+
+        |0|1  0|1     phased              /0|1  |0/1  /0/1  0/1     not phased
+        /1|1  |1/1    two alleles         /1  |1  1                 one allele, joined with none
+
+    What is no GT counts as one missing allele.
+    """
+    found = _GENOTYPE.fullmatch(text)
+    if not found:
+        return (None,), False
+    alleles = tuple(None if part == "." else int(part) for part in re.split(r"[/|]", found[1]))
+    return alleles, len(alleles) > 1 and "/" not in text
+
+
 def _sample_values(fields: list[str], keys: list[str], key: str) -> tuple[str, ...]:
     """Text under FORMAT ``key`` per sample column."""
     if keys == [key]:
         return tuple(fields[9:])
     place = keys.index(key)
     return tuple((column.split(":", place + 1)[place : place + 1] or ["."])[0] for column in fields[9:])
-
-
-@lru_cache(maxsize=4096)
-def _largest_number(genotype: str) -> int:
-    """Largest allele number in a GT text; 0 where there is none."""
-    return max((int(part) for part in genotype.replace("|", "/").split("/") if part.isdigit()), default=0)
 
 
 def _present(text: str) -> str | None:

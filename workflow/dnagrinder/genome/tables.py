@@ -19,7 +19,7 @@ from dnagrinder.errors import InvariantError
 from dnagrinder.genome.annotations import NOTHING
 from dnagrinder.genome.files import file_sha256, written_aside
 from dnagrinder.genome.inheritance import read_call
-from dnagrinder.genome.records import Record, info_fields
+from dnagrinder.genome.records import Record, info_fields, read_genotype
 from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.genome.variants import DEFAULT_WINDOW
 from dnagrinder.genome.vcf import Accepted, Rejected, Tally, VcfFile, judge_record, outcomes
@@ -258,9 +258,8 @@ def _rows_of_lone_sample(record: Record, samples: Sequence[str]) -> list[tuple[o
 @lru_cache(maxsize=4096)
 def _carried(genotype: str) -> tuple[bool, tuple[tuple[int, int], ...]]:
     """Whether a GT text is phased throughout, and (ALT index, copies) of the ALT alleles it holds."""
-    calls = [int(call) for call in genotype.replace("|", "/").split("/") if call.isdigit()]
-    carried = tuple((alt_index, calls.count(alt_index)) for alt_index in sorted(set(calls)) if alt_index > 0)
-    return "|" in genotype and "/" not in genotype, carried
+    calls, phased = read_genotype(genotype)
+    return phased, tuple((alt, calls.count(alt)) for alt in sorted({call for call in calls if call}))
 
 
 def _frequency(text: str | None, alts: int, index: int) -> float | None:

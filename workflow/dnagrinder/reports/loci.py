@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from dnagrinder.genome.records import read_genotype
 from dnagrinder.genome.reference import ReferenceGenome
 from dnagrinder.reports.page import bases, number
 from dnagrinder.scoring.tables import read_parquet
@@ -148,8 +149,9 @@ def _record(row: Mapping[str, Any]) -> str:
 
 
 def _zygosity(genotype: str | None) -> str:
-    """The genotype with every ALT as 1: the record names one ALT."""
-    return re.sub(r"[1-9]\d*", "1", genotype) if genotype and re.fullmatch(r"[\d./|]+", genotype) else "./."
+    """The genotype with every ALT as 1: the record names one ALT. Without a phase in front, which VCF 4.2 does not know."""
+    alleles, phased = read_genotype(genotype or "./.")
+    return ("|" if phased else "/").join("." if number is None else str(min(number, 1)) for number in alleles)
 
 
 def _short(value: Any) -> str:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from dnagrinder.errors import ConfigError, InputError, InvariantError
 from dnagrinder.genome.files import written_aside
+from dnagrinder.genome.records import read_genotype
 from dnagrinder.genome.tables import ALLELES, GENOTYPES
 from dnagrinder.genome.tables import LEDGER as LEDGER_SCHEMA
 from dnagrinder.reports.joining import common_provenance
@@ -276,8 +277,8 @@ def zygosity(genotype: str | None, alt_index: int) -> str | None:
 
     Two different ALTs in one genotype are heterozygous, each.
     """
-    calls = (genotype or ".").replace("|", "/").split("/")
-    if str(alt_index) not in calls or "." in calls:
+    calls, _ = read_genotype(genotype or ".")
+    if alt_index not in calls or None in calls:
         return None
     if len(calls) == 1:
         return "hemizygous"

@@ -2,7 +2,7 @@
 
 Let S(e | B) be the block score (``scoring.block``) of edit e in the background B, a window that already carries the edits B:
 the block pseudo-log-likelihood of the window with B and e minus that of the window with B. One window, the one around the
-whole haplotype, serves all. For the edits e1..en of a haplotype, left to right,
+whole haplotype (:func:`window_centre`), serves all. For the edits e1..en of a haplotype, left to right,
 
     sum        = S(e1) + S(e2) + ... + S(en)                            each alone on the reference
     joint      = S(e1) + S(e2 | e1) + S(e3 | e1 e2) + ...               the chain rule, from the left
@@ -31,9 +31,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dnagrinder.genome.cis import CisHaplotype
-from dnagrinder.genome.edits import apply_edits
+from dnagrinder.genome.cis import CisHaplotype, compact_edits
+from dnagrinder.genome.edits import Edit, apply_edits
 from dnagrinder.genome.reference import ReferenceGenome
+from dnagrinder.genome.variants import Allele
 from dnagrinder.genome.windows import window_bounds
 from dnagrinder.model.tokenizer import DnaTokenizer
 from dnagrinder.prefetch import prefetched
@@ -98,9 +99,10 @@ class HaplotypeScorer:
 
     def _steps(self, haplotype: CisHaplotype) -> list[tuple[Pair, Pair]]:
         """The pairs of windows: n singles, n - 1 further steps from the left, n - 1 from the right, the whole."""
-        contig, edits = haplotype.allele.contig, [member.edit for member in haplotype.members]
-        start, ref, _ = haplotype.allele.trimmed()
-        left, right = window_bounds(start, start + len(ref), self._parameters.window, self._reference.length(contig))
+        contig = haplotype.allele.contig
+        edits = compact_edits(self._reference, [member.allele for member in haplotype.members])
+        centre = window_centre(haplotype.allele, edits, self._parameters.window)
+        left, right = window_bounds(centre, centre, self._parameters.window, self._reference.length(contig))
         bases = self._reference.fetch(contig, left, right)
         count = len(edits)
 
@@ -112,6 +114,17 @@ class HaplotypeScorer:
         steps += [(carrying(i + 1, count), carrying(i, count)) for i in range(count - 1)]
         steps.append((bases, carrying(0, count)))
         return [strand_pairs(self._tokenizer, before, after) for before, after in steps]
+
+
+def window_centre(whole: Allele, edits: Sequence[Edit], window: int) -> int:
+    """Middle of the whole's change, or the nearest base to it that leaves a quarter of ``window`` on each side of all edits.
+
+    Both are the same but where the whole is an insertion or deletion in a repeat: left-aligned, it may stand far from the
+    alleles that make it.
+    """
+    start, ref, _ = whole.trimmed()
+    middle = (start + start + len(ref)) // 2
+    return min(max(middle, edits[-1].end - window // 4), edits[0].start + window // 4)
 
 
 def summarise(haplotype: CisHaplotype, steps: NDArray[np.float64]) -> HaplotypeScore:

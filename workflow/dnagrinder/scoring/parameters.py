@@ -22,7 +22,7 @@ LATTICES = (0, 32, 64, 128, 256)
 DEFAULT_LATTICE = 32  # of prescore: the cheapest, and the spacing that `mini` was trained with
 TILE = 2048  # bases of a contig that a lattice pass scores together, in a fixed grid from base 0
 METHOD_REVISION = 2  # raised by every change of the code that changes a score; part of the parameters' digest
-HAPLOTYPE_METHOD = "chain_of_blocks/1"  # raised by every change of the code that changes a score of a haplotype alone
+HAPLOTYPE_METHOD = "chain_of_blocks/2"  # raised by every change of the code that changes a score of a haplotype alone
 TOKEN_BUDGET = 8192  # tokens of a pack; 8 row blocks, ~150 MB of activations in `base`
 
 
