@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import pysam
 import pytest
 import torch
 
@@ -42,3 +43,16 @@ def engine(checkpoint: Checkpoint) -> Engine:
     """The tiny model on the CPU."""
     device = torch.device("cpu")
     return Engine(checkpoint.load_model(device), device)
+
+
+@pytest.fixture
+def few(repository: Path, tmp_path: Path) -> Path:
+    """Some records of the example, with haplotypes among them, as a VCF."""
+    path = tmp_path / "few.vcf"
+    with (
+        pysam.VariantFile(str(repository / "config" / "example" / "joint.vcf.gz")) as source,
+        pysam.VariantFile(str(path), "w", header=source.header) as records,
+    ):
+        for record in source.fetch("20", 1_002_600, 1_010_000):
+            records.write(record)
+    return path

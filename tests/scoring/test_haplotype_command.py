@@ -60,19 +60,6 @@ def test_only_samples_asked_for_are_read(repository: Path, common: list[str], tm
     assert result.exit_code != 0
 
 
-@pytest.fixture
-def few(repository: Path, tmp_path: Path) -> Path:
-    """Some records of the example, with haplotypes among them."""
-    path = tmp_path / "few.vcf"
-    with (
-        pysam.VariantFile(str(repository / "config" / "example" / "joint.vcf.gz")) as source,
-        pysam.VariantFile(str(path), "w", header=source.header) as records,
-    ):
-        for record in source.fetch("20", 1_002_600, 1_008_500):
-            records.write(record)
-    return path
-
-
 def test_score_variants_writes_them_too(few: Path, common: list[str], tmp_path: Path) -> None:
     out, table = tmp_path / "out.vcf.gz", tmp_path / "h.parquet"
     told = run("score-variants", few, *common, f"--out={out}", f"--haplotypes={table}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import pysam
 import pytest
 
 from dnagrinder.errors import OutputError
@@ -16,19 +15,6 @@ from dnagrinder.scoring.session import ScoringSession, open_session
 from tests.tiny_checkpoint import make_tiny_checkpoint
 
 PART = 5
-
-
-@pytest.fixture
-def few(repository: Path, tmp_path: Path) -> Path:
-    """Some records of the example."""
-    path = tmp_path / "few.vcf"
-    with (
-        pysam.VariantFile(str(repository / "config" / "example" / "joint.vcf.gz")) as source,
-        pysam.VariantFile(str(path), "w", header=source.header) as records,
-    ):
-        for record in source.fetch("20", 1_002_600, 1_010_000):
-            records.write(record)
-    return path
 
 
 @pytest.fixture

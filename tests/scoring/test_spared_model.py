@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pysam
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -242,14 +241,8 @@ def test_jobs_at_once_write_the_same(common, plain, tmp_path, repository):
     assert (problems, counts["conflicts"], counts["haplotypes"]) == ([], 0, plain[0]["haplotypes"])
 
 
-def test_score_variants_takes_haplotypes_out_of_the_store(common, tmp_path, monkeypatch):
-    with (
-        pysam.VariantFile(common[1]) as source,
-        pysam.VariantFile(str(tmp_path / "few.vcf"), "w", header=source.header) as few,
-    ):
-        for record in source.fetch("20", 1_002_600, 1_008_500):
-            few.write(record)
-    command = ["score-variants", str(tmp_path / "few.vcf"), *common[2:], f"--store={tmp_path / 'store'}"]
+def test_score_variants_takes_haplotypes_out_of_the_store(common, few, tmp_path, monkeypatch):
+    command = ["score-variants", str(few), *common[2:], f"--store={tmp_path / 'store'}"]
     tables = [tmp_path / "first.parquet", tmp_path / "again.parquet"]
     for table in tables:
         result = CliRunner().invoke(app, [*command, f"--out={tmp_path / 'out.vcf.gz'}", f"--haplotypes={table}"])
