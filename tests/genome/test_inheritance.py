@@ -113,7 +113,14 @@ def test_an_allele_that_a_parent_has_in_another_record_is_inherited() -> None:
     ],
 )
 def test_the_parent_an_allele_comes_from(child: str, mother: str, father: str, expected: str | None) -> None:
-    assert passed_by(1, read_call(child), {"mother": read_call(mother), "father": read_call(father)}) == expected
+    assert passed_by(1, read_call(child), {"mother": read_call(mother), "father": read_call(father)}, NOBODY) == expected
+
+
+def test_a_parent_may_carry_the_allele_in_another_record() -> None:
+    child, parents = read_call("0/1"), {"mother": read_call("0/1"), "father": read_call("0/0")}
+    assert passed_by(1, child, parents, frozenset({"mother"})) == "mother"
+    assert passed_by(1, child, parents, frozenset({"father"})) is None
+    assert passed_by(1, child, {**parents, "mother": read_call("0/0")}, frozenset({"mother"})) == "mother"
 
 
 def test_y_and_mt_have_one_copy() -> None:

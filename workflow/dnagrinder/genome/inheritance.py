@@ -135,15 +135,17 @@ def judge(
     return Judgement(Origin.DE_NOVO)
 
 
-def passed_by(alt: int, child: Call, parents: Mapping[str, Call | str]) -> str | None:
+def passed_by(alt: int, child: Call, parents: Mapping[str, Call | str], carriers: frozenset[str]) -> str | None:
     """The parent from whom a heterozygous child has ``alt``: one carries it, the other's call is complete without it.
 
     Another ALT of the other parent is no hindrance: it says as much as REF that ``alt`` is not there. None where open.
+    ``carriers`` as in :func:`judge`: a parent may carry the allele in another record, spelt in another way.
     """
     if not child.is_heterozygous(alt):
         return None
     for role, other in (PARENTS, PARENTS[::-1]):
         mine, theirs = parents[role], parents[other]
-        if isinstance(mine, Call) and isinstance(theirs, Call) and mine.carries(alt) and theirs.lacks(alt):
+        carries = role in carriers or (isinstance(mine, Call) and mine.carries(alt))
+        if carries and other not in carriers and isinstance(theirs, Call) and theirs.lacks(alt):
             return role
     return None

@@ -216,7 +216,7 @@ class _Reader:
             evidence = _why_new(who_can_pass_on(contig, self._sex, child, alt), child, alt, texts)
             self.lists.de_novo.append({**line, "list": "de_novo", "evidence": evidence})
         phase_set = record.phase_sets[places["proband"]] if record.phase_sets else "."
-        hit = _Hit(line, passed_by(alt, child, parents), child.copy_of(alt), phase_set)
+        hit = _Hit(line, passed_by(alt, child, parents, passing_on), child.copy_of(alt), phase_set)
         if child.is_heterozygous(alt) and has_two_copies(contig) and (hit.parent or hit.copy is not None):
             within = annotator.consequences_by_gene(
                 info_fields(record.info), record.position, record.ref, record.alts, alt - 1
